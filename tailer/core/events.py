@@ -1,0 +1,211 @@
+"""What the machine of `core.tail` asks for (actions) and what it tells (events). Frozen, without behaviour.
+
+Actions are for the driver: `Head`, `Fetch`, `Receive`, `Cancel`, `Wait`, `Stop`.
+Events are for sinks and people: `Batch` and everything that changes what the bytes mean.
+All offsets are bytes from the start of the object; `end` is exclusive.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tailer.core.position import ObjectMeta, ObjectRef, Position
+    from tailer.core.ranges import ByteRange
+    from tailer.errors import TailerError
+
+# --- actions
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Ask for the object's metadata; answer with `Tail.observe` or `Tail.fail`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Start a ranged GET; its answer is wanted when a `Receive` names it.
+
+    The range may reach past the object's end: the service clamps it (x-oss-range-behavior: standard).
+    """
+
+    range: ByteRange
+
+
+@dataclass(frozen=True, slots=True)
+class Receive:
+    """Await the oldest `Fetch` under way; answer with `Tail.receive` or `Tail.fail`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Drop every `Fetch` under way: what they carry is no longer wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing to do before `until` (seconds on the clock that was passed in)."""
+
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The end. `error` says why, None when there is nothing more to read."""
+
+    error: TailerError | None = None
+
+
+Action = Head | Fetch | Receive | Cancel | Wait | Stop
+
+# --- events
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record, or a piece of one that is longer than the limit.
+
+    `data` is without the delimiter, [start, end) is with it. `first` and `last` are both true for a whole
+    record; a piece that does not begin (end) a record has `first` (`last`) false.
+    """
+
+    start: int
+    end: int
+    data: bytes
+    first: bool = True
+    last: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Bytes [start, end) of one generation of an object, in order, without gap or overlap to its neighbours.
+
+    (object, generation, start, end) is its stable id. `verified`: every byte lies under a link that matched.
+    `delimiter` is what ends a record, None for raw bytes; a record longer than `limit` bytes comes in pieces
+    of exactly that size, the last one shorter. `first` is false when the batch begins inside a
+    record longer than the limit, `last` when it ends inside one.
+    """
+
+    object: ObjectRef
+    generation: int
+    start: int
+    end: int
+    data: bytes | bytearray | memoryview
+    verified: bool
+    delimiter: bytes | None = None
+    limit: int = 1024 * 1024
+    first: bool = True
+    last: bool = True
+
+    @property
+    def records(self) -> Iterator[Record]:
+        """The records in order; a raw batch is one record."""
+        if self.delimiter is None:
+            yield Record(self.start, self.end, bytes(self.data))
+            return
+        *whole, rest = bytes(self.data).split(self.delimiter)
+        start, first = self.start, self.first
+        for data in whole:
+            yield from self._pieces(data, start, len(self.delimiter), first, last=True)
+            start, first = start + len(data) + len(self.delimiter), True
+        if rest:
+            yield from self._pieces(rest, start, 0, first, last=self.last)
+
+    def _pieces(self, data: bytes, start: int, extra: int, first: bool, *, last: bool) -> Iterator[Record]:
+        """`data` as one record, or as several when it is over the limit; `extra` is the delimiter's length."""
+        while len(data) > self.limit:
+            yield Record(start, start + self.limit, data[: self.limit], first=first, last=False)
+            data, start, first = data[self.limit :], start + self.limit, False
+        yield Record(start, start + len(data) + extra, data, first=first, last=last)
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """Every byte below `position` is proven, but the first `unproven` ones, which were never read."""
+
+    position: Position
+    unproven: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rewound:
+    """The chain broke: what was handed out in [to, end) of this generation is void and will come again."""
+
+    generation: int
+    to: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Appeared:
+    """The object is there now, after it was missing. A new generation begins at offset 0."""
+
+    generation: int
+    meta: ObjectMeta
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """Another object stands under the name. `generation` is the new one; it begins at offset 0.
+
+    `reason` says in a few words how that was known.
+    """
+
+    generation: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Truncated:
+    """The object is shorter than what was read of it. `generation` is the new one; it begins at offset 0."""
+
+    generation: int
+    offset: int
+    size: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """The object was there and is not any more."""
+
+    generation: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """The object is sealed at `size` bytes, and all of them were handed out."""
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unproven:
+    """The service states no CRC-64 for this object: from here on nothing can be proven. Said once."""
+
+    generation: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A request failed with `error`; it is tried again after `delay` seconds, for the `attempt`-th time."""
+
+    error: TailerError
+    delay: float
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Grew:
+    """The service said that the object is now `size` bytes long: the high-water mark. [offset, size) is lag."""
+
+    generation: int
+    offset: int
+    size: int
+
+
+Event = Batch | Verified | Rewound | Appeared | Replaced | Truncated | Gone | Sealed | Unproven | Failed | Grew

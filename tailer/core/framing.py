@@ -1,0 +1,119 @@
+"""Bytes in, whole records out, the remainder kept; and where the last records of an object begin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tailer.core.ranges import ByteRange
+
+_FIRST_BLOCK = 16 * 1024
+_LARGEST_BLOCK = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Bytes that end where a record ends, or, with `last` false, inside one longer than the limit.
+
+    `first` is false when they begin inside such a record.
+    """
+
+    data: bytes | bytearray | memoryview
+    first: bool = True
+    last: bool = True
+
+
+class Framer:
+    """Cuts a stream after a delimiter of one byte; without one, everything passes as it comes.
+
+    A record longer than `limit` bytes (its delimiter not counted) is passed on in pieces of exactly `limit`
+    bytes from its beginning, so that the pieces do not depend on how the bytes happened to arrive. At most
+    `limit` bytes are kept.
+    """
+
+    def __init__(self, delimiter: bytes | None, limit: int, *, inside: bool = False) -> None:
+        if delimiter is not None and len(delimiter) != 1:
+            raise ValueError(f"a delimiter is one byte, not {delimiter!r}")
+        if limit < 1:
+            raise ValueError(f"a record has at least one byte, not {limit}")
+        self._delimiter = delimiter
+        self._limit = limit
+        self._kept = b""
+        self.inside = inside
+
+    @property
+    def kept(self) -> int:
+        """How many bytes wait for the end of their record."""
+        return len(self._kept)
+
+    def feed(self, data: bytes | bytearray | memoryview) -> Frame | None:
+        """Take the next bytes; give what can be handed on, None when no record (or piece) is complete."""
+        if self._delimiter is None:
+            return Frame(data) if len(data) else None
+        joined = self._kept + bytes(data)
+        cut = joined.rfind(self._delimiter, len(self._kept)) + 1
+        whole = max(0, len(joined) - cut - 1) // self._limit * self._limit
+        self._kept = joined[cut + whole :]
+        return self._frame(joined[: cut + whole], last=not whole) if cut + whole else None
+
+    def flush(self) -> Frame | None:
+        """At the very end of an object: the last record, which has no delimiter."""
+        kept, self._kept = self._kept, b""
+        return self._frame(kept, last=True) if kept else None
+
+    def _frame(self, data: bytes, *, last: bool) -> Frame:
+        frame = Frame(data, first=not self.inside, last=last)
+        self.inside = not last
+        return frame
+
+
+class LastRecords:
+    """Finds where the last `count` records of an object of `size` bytes begin, by reading it backwards.
+
+    Ask `next_range`, read it, `feed` the bytes, until it gives None; then `start` is the offset (bytes).
+    As with GNU tail, a last record without its delimiter counts as one. The first block is 16 KiB, each
+    further one four times larger, up to 4 MiB: the usual case costs one request, a far one few.
+    """
+
+    def __init__(self, size: int, count: int, delimiter: bytes = b"\n") -> None:
+        self._delimiter = delimiter
+        self._stop = size
+        self._wanted = count
+        self._block = _FIRST_BLOCK
+        self._at_end = True
+        self._done = count <= 0 or size == 0
+        self.start = size
+
+    def next_range(self) -> ByteRange | None:
+        """The bytes to read next, None when `start` is known."""
+        if self._done:
+            return None
+        return ByteRange(max(0, self._stop - self._block), self._stop)
+
+    def feed(self, data: bytes | bytearray | memoryview) -> None:
+        """Take the bytes of the range asked for last. Raises ValueError if they are not all there."""
+        asked = self.next_range()
+        if asked is None or len(data) != len(asked):
+            raise ValueError(f"{len(data)} bytes for {asked}")
+        block = bytes(data)
+        end = len(block)
+        if self._at_end and block.endswith(self._delimiter):
+            end -= 1
+        self._at_end = False
+        found = block.count(self._delimiter, 0, end)
+        if found >= self._wanted:
+            self._finish(asked.start + self._nth_from_end(block, end) + 1)
+        elif asked.start == 0:
+            self._finish(0)
+        else:
+            self._wanted -= found
+            self._stop = asked.start
+            self._block = min(self._block * 4, _LARGEST_BLOCK)
+
+    def _nth_from_end(self, block: bytes, end: int) -> int:
+        """The index of the delimiter before the first wanted record."""
+        for _ in range(self._wanted):
+            end = block.rfind(self._delimiter, 0, end)
+        return end
+
+    def _finish(self, start: int) -> None:
+        self.start, self._done = start, True

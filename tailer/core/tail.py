@@ -1,0 +1,616 @@
+"""The machine that follows one object. It never awaits, reads no clock, draws no chance and knows no HTTP.
+
+Contract: **one input, then drain**. Inputs are `observe`, `receive`, `fail`, `acknowledge`, `wake`. After
+each, take every event of `events()`, deliver it and acknowledge its batches; then ask `next_action` until it
+says `Receive`, `Wait` or `Stop`. Between two inputs nothing changes.
+
+Theory of operation. What was read is a `Chain` from a proven position; a *plan* of windows runs ahead of it,
+several under way at once, received in the order in which they were asked for. Every window brings the size
+and CRC-64 of the whole object from the same answer, so the window that reaches the end proves everything
+before it. Bytes of a window that reaches the end are therefore handed out only when they are proven; those of
+a window in the middle (catching up) are handed out as they come and are void if the next proof fails
+(`Rewound`). One reading that does not fit is read again from the last proven position; the same bytes
+with the same misfit are another object under the name, different bytes are noise on the way. Nothing is
+concluded from a HEAD alone: a length or a CRC in it that does not fit makes the machine ask for the last
+byte it has and all behind it, and that answer decides (a stale HEAD then does no harm).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from tailer import errors
+from tailer.core.chain import Break, Chain
+from tailer.core.events import (
+    Action,
+    Appeared,
+    Batch,
+    Cancel,
+    Event,
+    Failed,
+    Fetch,
+    Gone,
+    Grew,
+    Head,
+    Receive,
+    Replaced,
+    Rewound,
+    Sealed,
+    Stop,
+    Truncated,
+    Unproven,
+    Verified,
+    Wait,
+)
+from tailer.core.framing import Frame, Framer
+from tailer.core.position import Link, ObjectMeta, ObjectRef, Position
+from tailer.core.ranges import ByteRange
+from tailer.core.schedule import Pace, Readahead, back_off
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_MOST_READINGS = 6
+
+
+class Follow(Enum):
+    """What to do at the present end of the object."""
+
+    NO = "no"
+    DESCRIPTOR = "descriptor"
+    NAME = "name"
+
+
+class Integrity(Enum):
+    """What must be proven before a byte is handed out; see the module's theory of operation.
+
+    STRICT is CHAIN for the machine: its driver keeps back what is not yet `Verified`.
+    """
+
+    STRICT = "strict"
+    CHAIN = "chain"
+    OFF = "off"
+
+
+class Poll(Enum):
+    """How to look for news: HEAD, or a GET of the last known byte and all behind it (one request, no HEAD)."""
+
+    HEAD = "head"
+    GET = "get"
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Where to go on after a stop: all that a checkpoint holds.
+
+    Bytes below `delivered` were acknowledged; those below `verified` are proven as well. `inside` is true
+    when `delivered` lies inside a record longer than the limit.
+    """
+
+    delivered: Position = field(default_factory=Position)
+    verified: Position = field(default_factory=Position)
+    inside: bool = False
+
+    @classmethod
+    def at(cls, position: Position) -> Mark:
+        """Delivered and verified up to the same place."""
+        return cls(position, position)
+
+
+@dataclass(frozen=True, slots=True)
+class TailOptions:
+    """How to follow. Sizes in bytes, times in seconds.
+
+    `retry` waits for an object that is not there. `attempts` bounds the tries of one request where waiting
+    for ever would help nobody (one-shot reading, an object never seen yet, an answer that no OSS gives).
+    `exit_idle` ends a follow when nothing new came for so long.
+    """
+
+    follow: Follow = Follow.NO
+    retry: bool = False
+    integrity: Integrity = Integrity.CHAIN
+    poll: Poll = Poll.HEAD
+    delimiter: bytes | None = None
+    max_record: int = 1024 * 1024
+    pace: Pace = field(default_factory=Pace)
+    max_window: int = 8 * 1024 * 1024
+    max_depth: int = 8
+    attempts: int = 4
+    exit_idle: float | None = None
+
+
+class Tail:
+    """Follows one object from `mark` on. `links` are statements known from earlier answers about the same
+    object: they tie a start in the middle, and are checked when the chain reaches them."""
+
+    def __init__(
+        self,
+        ref: ObjectRef,
+        options: TailOptions | None = None,
+        mark: Mark | None = None,
+        *,
+        now: float = 0.0,
+        links: Iterable[Link] = (),
+    ) -> None:
+        self.ref = ref
+        self.options = options or TailOptions()
+        self._mark = mark or Mark()
+        self._generation = self._mark.delivered.generation
+        self._events: deque[Event] = deque()
+        self._asked: deque[tuple[ByteRange, float]] = deque()
+        self._readahead = Readahead(self.options.max_window, self.options.max_depth)
+        self._stop: Stop | None = None
+        self._cancel = False
+        self._seen: ObjectMeta | None = None
+        self._gone = False
+        self._warned = False
+        self._attempt = 0
+        self._unchanged = 0
+        self._due = now
+        self._pause = now
+        self._grown_at = now
+        self._idle = False
+        self._anchors = tuple(links)
+        self._begin(self._mark.delivered, self._mark.verified, inside=self._mark.inside)
+
+    def _begin(
+        self,
+        start: Position,
+        proven: Position,
+        *,
+        watch: int | None = None,
+        inside: bool = False,
+    ) -> None:
+        """Read from `start` on, as if nothing had been read behind it."""
+        self._chain = self._new_chain(start, proven, watch)
+        self._framer = Framer(self.options.delimiter, self.options.max_record, inside=inside)
+        self._safe = self._told = proven
+        self._handed_out = start.offset
+        self._ends: deque[Position] = deque([] if inside else [self._chain.position])
+        self._emitted: deque[tuple[Position, bool]] = deque()
+        self._next = start.offset
+        self._target = 0
+        self._break: Break | None = None
+        self._readings = 0
+        self._doubt: ObjectMeta | None = None
+        self._doubted = 0
+        self._cancel = self._cancel or bool(self._asked)
+
+    def _new_chain(self, start: Position, proven: Position, watch: int | None) -> Chain:
+        if self.options.integrity is Integrity.OFF:
+            return Chain(Position(start.offset, None, start.generation), proven=proven)
+        if start.crc64 is not None:
+            return Chain(start, proven=proven, watch=watch)
+        chain = Chain(start, proven=proven, links=self._anchors, watch=watch)
+        chain.feed(b"")
+        return chain
+
+    # --- what a user may ask
+
+    @property
+    def mark(self) -> Mark:
+        """What may be committed: moved by acknowledgements, in order, and back by a rewind."""
+        return self._mark
+
+    @property
+    def generation(self) -> int:
+        """How many objects stood under the name before this one."""
+        return self._generation
+
+    @property
+    def size(self) -> int | None:
+        """The high-water mark: the object's length as last stated, in bytes; None before the first answer."""
+        return None if self._seen is None or self._gone else self._seen.size
+
+    @property
+    def idle(self) -> bool:
+        """All that exists was handed out, or the object is missing and waited for: only time brings news."""
+        return self._idle
+
+    def events(self) -> Iterator[Event]:
+        """Take what happened since the last input, in order."""
+        while self._events:
+            yield self._events.popleft()
+
+    # --- what to do next
+
+    def next_action(self, now: float) -> Action:
+        """What the driver is to do now (see the module's contract)."""
+        if self._cancel:
+            self._cancel = False
+            self._asked.clear()
+            return Cancel()
+        if self._stop is not None:
+            return self._stop
+        if now < self._pause:
+            return Wait(self._pause)
+        if self._next < self._target and len(self._asked) < self._readahead.depth:
+            return self._ask(ByteRange(self._next, self._next + self._readahead.window), now)
+        if self._asked:
+            return Receive()
+        if now < self._due:
+            return Wait(self._due)
+        return self._look(now)
+
+    def _ask(self, range: ByteRange, now: float) -> Fetch:
+        self._asked.append((range, now))
+        self._next = range.stop
+        return Fetch(range)
+
+    def _look(self, now: float) -> Action:
+        """Ask whether there is news."""
+        if self._doubt is None and self.options.poll is Poll.HEAD:
+            return Head()
+        return self._ask(self._overlapping(), now)
+
+    def _overlapping(self) -> ByteRange:
+        """The last byte that we have and a window behind it.
+
+        One byte that exists makes the answer a 206 with size and CRC even when nothing is new, and a 416
+        proves that the object shrank.
+        """
+        offset = 0 if self._gone else self._chain.position.offset
+        return ByteRange(max(0, offset - 1), offset + self._readahead.window)
+
+    # --- inputs
+
+    def wake(self, now: float) -> None:
+        """Poll at once. A hint only: it says nothing about the object."""
+        self._due = min(self._due, now)
+
+    def acknowledge(self, batch: Batch) -> None:
+        """The sink took `batch`. Raises ValueError unless it is the next one in order: nothing is stepped over."""
+        if batch.generation != self._generation or batch.start != self._mark.delivered.offset:
+            raise ValueError(f"{batch.start} of generation {batch.generation} is not next after {self._mark.delivered}")
+        position, inside = self._emitted.popleft()
+        if position.offset != batch.end:
+            raise ValueError(f"a batch that ends at {batch.end} was not handed out, {position.offset} was")
+        self._mark = self._marked(position, inside)
+
+    def observe(self, meta: ObjectMeta, now: float) -> None:
+        """A HEAD (or a row of a list) says `meta`. Decides nothing but that there is something to ask for."""
+        if not self._meet(meta, now):
+            return
+        offset = self._chain.position.offset
+        if meta.size > offset:
+            self._extend(meta.size)
+        elif self._fits(meta, offset):
+            self._confirm(meta)
+            self._settle(meta, now)
+        else:
+            self._doubt = meta
+            self._due = now
+
+    def receive(self, start: int, data: bytes | bytearray | memoryview, meta: ObjectMeta, now: float) -> None:
+        """The oldest window asked for has come: bytes from `start` on, and what the same answer says.
+
+        Raises ValueError for bytes that were not asked for.
+        """
+        asked, asked_at = self._asked.popleft()
+        if start != asked.start or not 0 < len(data) <= len(asked) or start + len(data) > meta.size:
+            raise ValueError(f"[{start}, {start + len(data)}) of {meta.size} bytes in answer to {asked}")
+        came_back = self._gone
+        if not self._meet(meta, now) or came_back:
+            return
+        self._doubt, self._doubted = None, 0
+        self._readahead.learn(len(data), asked_at, now)
+        if start + len(data) < asked.stop:
+            self._next = start + len(data)
+            self._cancel = self._cancel or bool(self._asked)
+        self._extend(meta.size)
+        self._take(memoryview(data)[self._chain.position.offset - start :], meta, now)
+
+    def fail(self, error: errors.TailerError, now: float, chance: float = 0.5) -> None:
+        """The HEAD, or the oldest window asked for, failed. `chance` in [0, 1) spreads the next try."""
+        fetching = bool(self._asked)
+        asked = self._asked.popleft()[0] if fetching else None
+        self._drop_plan()
+        if isinstance(error, errors.NotFound):
+            self._miss(error, now)
+        elif isinstance(error, errors.RangeNotSatisfiable) and asked is not None:
+            self._run_out(asked, error, now, chance)
+        elif error.retriable and not self._hopeless(error):
+            self._try_again(error, now, chance)
+        else:
+            self._stop = Stop(error)
+
+    # --- an answer that names the object
+
+    def _meet(self, meta: ObjectMeta, now: float) -> bool:
+        """Is this still the object that we follow? If not, begin the new one, or stop."""
+        self._attempt = 0
+        known, self._seen = self._seen, meta
+        if self._gone:
+            self._gone = False
+            self._due = now
+            if meta != known:
+                self._appear(known, meta, now)
+            return True
+        if known is not None and (changed := _changed(known, meta)):
+            self._replace(changed, now)
+            return False
+        if known is None or meta.size > known.size:
+            self._events.append(Grew(self._generation, self._chain.position.offset, meta.size))
+        return True
+
+    def _appear(self, known: ObjectMeta | None, meta: ObjectMeta, now: float) -> None:
+        """After it was missing: the very same object again needs no word, another one begins at 0."""
+        if known is not None or self._chain.position.offset:
+            self._next_generation()
+        self._grown_at = now
+        self._events.append(Appeared(self._generation, meta))
+        self._events.append(Grew(self._generation, 0, meta.size))
+
+    def _next_generation(self) -> None:
+        self._generation += 1
+        start = Position(0, 0, self._generation)
+        self._anchors = ()
+        self._mark = Mark.at(start)
+        self._begin(start, start)
+
+    def _replace(self, reason: str, now: float) -> None:
+        """Another object stands under the name."""
+        self._drop_plan()
+        if self.options.follow is not Follow.NAME:
+            self._stop = Stop(errors.ObjectReplaced(f"{self.ref}: {reason}", hint="-F goes on with the new one"))
+            return
+        self._next_generation()
+        self._grown_at = self._due = now
+        self._events.append(Replaced(self._generation, reason))
+
+    def _shrink(self, size: int | None, now: float) -> None:
+        """The object is shorter than what we have of it, by two answers."""
+        offset = self._chain.position.offset
+        if self.options.follow is not Follow.NAME:
+            length = "" if size is None else f"to {size} bytes "
+            reason = f"{self.ref}: truncated {length}after {offset} were read"
+            self._stop = Stop(errors.ObjectReplaced(reason, hint="-F starts over"))
+            return
+        self._next_generation()
+        self._grown_at = self._due = now
+        self._events.append(Truncated(self._generation, offset, size))
+
+    def _extend(self, size: int) -> None:
+        """There are bytes up to `size`."""
+        self._target = max(self._target, size)
+        self._idle = self._idle and size <= self._chain.position.offset
+
+    def _fits(self, meta: ObjectMeta, offset: int) -> bool:
+        """Does a statement without bytes agree with all that we have read?"""
+        if meta.size != offset:
+            return False
+        if self.options.integrity is Integrity.OFF or offset == 0:
+            return True
+        crc = self._chain.position.crc64
+        return crc is not None and crc == meta.crc64
+
+    def _confirm(self, meta: ObjectMeta) -> None:
+        """A statement without bytes that agrees is a proof like any other (after a resume, the first one)."""
+        if meta.link is not None and self.options.integrity is not Integrity.OFF:
+            self._chain.expect(meta.link)
+            self._chain.feed(b"")
+            self._note_proof()
+
+    # --- bytes
+
+    def _take(self, data: memoryview, meta: ObjectMeta, now: float) -> None:
+        """Run the chain and the framer over the next bytes, hand out what is complete, see what comes next."""
+        if not self._may_go_on_without_crc(meta):
+            return
+        if meta.link is not None and self.options.integrity is not Integrity.OFF:
+            self._chain.expect(meta.link)
+        frame = self._framer.feed(data)
+        cut = len(data) - self._framer.kept
+        found = self._chain.feed(data[: max(0, cut)])
+        boundary = self._chain.position
+        found = found or self._chain.feed(data[max(0, cut) :])
+        if found is not None:
+            self._doubt_bytes(found, now)
+            return
+        if frame is not None:
+            self._emit(frame, boundary)
+        self._note_proof()
+        if len(data):
+            self._grown_at, self._unchanged = now, 0
+        self._settle(meta, now)
+
+    def _may_go_on_without_crc(self, meta: ObjectMeta) -> bool:
+        if meta.crc64 is not None:
+            return True
+        if self.options.integrity is not Integrity.OFF:
+            self._drop_plan()
+            self._stop = Stop(errors.CrcMissing(f"{self.ref}: the service states no CRC-64 for it"))
+            return False
+        if not self._warned:
+            self._warned = True
+            self._events.append(Unproven(self._generation, self._chain.position.offset))
+        return True
+
+    def _emit(self, frame: Frame, boundary: Position) -> None:
+        start = boundary.offset - len(frame.data)
+        proven = self._chain.proven.offset >= boundary.offset and start >= self._chain.unproven
+        self._emitted.append((boundary, not frame.last))
+        self._events.append(
+            Batch(
+                self.ref,
+                self._generation,
+                start,
+                boundary.offset,
+                frame.data,
+                verified=proven and self.options.integrity is not Integrity.OFF,
+                delimiter=self.options.delimiter,
+                limit=self.options.max_record,
+                first=frame.first,
+                last=frame.last,
+            )
+        )
+        self._handed_out = boundary.offset
+        if frame.last:
+            self._ends.append(boundary)
+
+    def _note_proof(self) -> None:
+        proven = self._chain.proven
+        while self._ends and self._ends[0].offset <= proven.offset:
+            self._safe = self._ends.popleft()
+        self._mark = self._marked(self._mark.delivered, self._mark.inside)
+        if self._break is not None and proven.offset >= self._break.size:
+            self._break, self._readings = None, 0
+        if proven.offset > self._told.offset:
+            self._told = proven
+            self._events.append(Verified(proven, self._chain.unproven))
+
+    def _marked(self, delivered: Position, inside: bool) -> Mark:
+        verified = self._safe if self._safe.offset <= delivered.offset else self._mark.verified
+        return Mark(delivered, verified, inside)
+
+    def _settle(self, meta: ObjectMeta, now: float) -> None:
+        """Is this the present end? Then flush, stop, or say when to look again."""
+        offset = self._chain.position.offset
+        if offset < meta.size or (self._asked and not self._cancel):
+            return
+        if meta.sealed:
+            self._finish(Sealed(meta.size))
+        elif self.options.follow is Follow.NO:
+            self._finish()
+        else:
+            self._rest(now)
+
+    def _finish(self, event: Event | None = None) -> None:
+        frame = self._framer.flush()
+        if frame is not None:
+            self._emit(frame, self._chain.position)
+            self._note_proof()
+        if event is not None:
+            self._events.append(event)
+        self._stop = Stop()
+
+    def _rest(self, now: float) -> None:
+        """Nothing more for now."""
+        self._idle = True
+        self._target = 0
+        self._next = self._chain.position.offset
+        self._readahead.restart()
+        self._due = now + self.options.pace.after(self._unchanged)
+        self._unchanged += 1
+        if self.options.exit_idle is not None:
+            deadline = self._grown_at + self.options.exit_idle
+            self._due = min(self._due, deadline)
+            if now >= deadline:
+                self._finish()
+
+    # --- what does not fit
+
+    def _doubt_bytes(self, found: Break, now: float) -> None:
+        """Bytes and statement disagree: read again from the last proven place; decide at the second reading."""
+        self._readings += 1
+        first, seen_again = self._break, self._chain.watched
+        if first is not None and seen_again == first.computed:
+            self._judge(found, now)
+        elif self._readings >= _MOST_READINGS:
+            self._stop = Stop(self._broken(found, f"{self._readings} readings that never agree"))
+        else:
+            self._rewind(found, now)
+
+    def _rewind(self, found: Break, now: float) -> None:
+        readings, safe = self._readings, self._safe
+        if self._handed_out > safe.offset:
+            self._events.append(Rewound(self._generation, safe.offset, self._handed_out))
+        if self._mark.delivered.offset > safe.offset:
+            self._mark = Mark.at(safe)
+        self._begin(safe, safe, watch=found.size)
+        self._break, self._readings = found, readings
+        self._target = found.size
+        if readings > 1:
+            self._pause = now + back_off(readings, 0.5)
+
+    def _judge(self, found: Break, now: float) -> None:
+        """The same bytes twice, and they are not the ones that the statement is about."""
+        if self._safe.offset == 0:
+            self._stop = Stop(self._broken(found, "read twice alike"))
+        else:
+            self._replace("its CRC-64 does not continue what was read", now)
+
+    def _broken(self, found: Break, how: str) -> errors.ChainBroken:
+        return errors.ChainBroken(
+            f"{self.ref}: CRC-64 of the first {found.size} bytes is {found.computed}, "
+            f"the service states {found.stated} ({how})"
+        )
+
+    # --- refusals
+
+    def _drop_plan(self) -> None:
+        self._cancel = self._cancel or bool(self._asked)
+        self._next = self._chain.position.offset
+
+    def _miss(self, error: errors.NotFound, now: float) -> None:
+        """404."""
+        options = self.options
+        was_there = self._seen is not None and not self._gone
+        waits = options.retry and options.follow is not Follow.NO
+        if was_there:
+            waits = waits and options.follow is Follow.NAME
+        elif isinstance(error, errors.BucketNotFound) and self._seen is None:
+            waits = False
+        if was_there or (waits and not self._gone):
+            self._events.append(Gone(self._generation, self._chain.position.offset))
+        self._gone = True
+        self._doubt = None
+        if waits:
+            self._rest(now)
+        else:
+            self._stop = Stop(error)
+
+    def _run_out(self, asked: ByteRange, error: errors.TailerError, now: float, chance: float) -> None:
+        """416: no byte at the first offset asked for."""
+        offset = self._chain.position.offset
+        if offset == 0:
+            self._meet_empty(now)
+        elif asked.start < offset and self._doubt is not None and self._doubt.size < offset:
+            self._shrink(self._doubt.size, now)
+        elif asked.start < offset and self._doubted:
+            self._shrink(None, now)
+        elif self._doubted >= self.options.attempts and self.options.follow is Follow.NO:
+            self._stop = Stop(error)
+        else:
+            self._look_again(error, now, chance)
+
+    def _look_again(self, error: errors.TailerError, now: float, chance: float) -> None:
+        """Two answers contradict each other: one of them is old. The next one may tell which."""
+        self._doubted += 1
+        self._target = 0
+        self._doubt = None
+        self._try_again(error, now, chance)
+
+    def _meet_empty(self, now: float) -> None:
+        """416 for the first byte: the object is there and empty."""
+        empty = ObjectMeta(0) if self._seen is None else self._seen
+        if self._meet(empty, now):
+            self._target = 0
+            self._settle(ObjectMeta(0, sealed_time=empty.sealed_time), now)
+
+    def _hopeless(self, error: errors.TailerError) -> bool:
+        """Has this request been tried as often as makes sense?"""
+        options = self.options
+        if options.follow is Follow.NO or (self._seen is None and not options.retry):
+            return self._attempt + 1 >= options.attempts
+        return isinstance(error, errors.ProtocolError) and self._attempt + 1 >= 3 * options.attempts
+
+    def _try_again(self, error: errors.TailerError, now: float, chance: float) -> None:
+        self._attempt += 1
+        delay = back_off(self._attempt, chance, error.retry_after)
+        self._pause = now + delay
+        self._due = self._pause
+        self._readahead.restart()
+        self._events.append(Failed(error, delay, self._attempt))
+
+
+def _changed(known: ObjectMeta, meta: ObjectMeta) -> str | None:
+    """Why these two cannot be one growing object, as far as metadata alone can tell."""
+    if known.type and meta.type and known.type != meta.type:
+        return f"its type was {known.type} and is {meta.type}"
+    if known.version_id and meta.version_id and known.version_id != meta.version_id:
+        return "its version changed"
+    return None

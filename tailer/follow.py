@@ -1,0 +1,248 @@
+"""Drives one `Tail`: the only place that waits while reading, and the seams to everything around it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import tempfile
+import time
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from tailer.core.events import (
+    Action,
+    Appeared,
+    Batch,
+    Cancel,
+    Event,
+    Fetch,
+    Head,
+    Receive,
+    Replaced,
+    Rewound,
+    Stop,
+    Truncated,
+    Verified,
+    Wait,
+)
+from tailer.core.tail import Integrity, Tail
+from tailer.errors import TailerError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tailer.core.position import ObjectMeta, ObjectRef
+    from tailer.core.ranges import ByteRange
+
+_SPOOL_IN_MEMORY = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A ranged GET read to its end: bytes [start, start + len(data)), and the object as that answer states it."""
+
+    start: int
+    data: bytes | bytearray | memoryview
+    meta: ObjectMeta
+
+
+class ObjectReader(Protocol):
+    """Where bytes come from. Every failure is a `TailerError`; nothing is retried behind it."""
+
+    async def head(self, ref: ObjectRef) -> ObjectMeta:
+        """The object's metadata. Raises ObjectNotFound."""
+        ...
+
+    async def fetch(self, ref: ObjectRef, range: ByteRange) -> Window:
+        """The bytes of `range` that exist now, at least one, starting at its first.
+
+        Raises RangeNotSatisfiable when the object ends at or before ``range.start``, ConnectionLost when
+        the body was cut: half a window is never returned.
+        """
+        ...
+
+
+class Sink(Protocol):
+    """Where bytes go."""
+
+    async def write(self, batch: Batch) -> None:
+        """Take the batch. Returning means delivered; raising SinkError means not."""
+        ...
+
+    async def notice(self, event: Event) -> None:
+        """Be told, in order with the batches, of an event that is not a batch."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what is in hand."""
+        ...
+
+
+class Follower:
+    """Takes one object from its `Tail` to its `Sink`, one batch at a time.
+
+    Awaiting the sink is the back-pressure: what is fetched meanwhile is what was asked for before, at most
+    the machine's depth times its window. When `run` raises or is cancelled, nothing is left running, and
+    ``tail.mark`` says where to begin anew.
+    """
+
+    def __init__(
+        self,
+        reader: ObjectReader,
+        tail: Tail,
+        sink: Sink,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.tail = tail
+        self._reader = reader
+        self._sink = sink
+        self._clock = clock
+        self._chance = chance
+        self._under_way: deque[asyncio.Task[Window]] = deque()
+        self._woken = asyncio.Event()
+        self._spool = _Spool() if tail.options.integrity is Integrity.STRICT else None
+
+    async def catch_up(self) -> None:
+        """Hand on all that exists now. Returns too when the object is missing and waited for.
+
+        Raises what `run` raises.
+        """
+        await self._drive(until_idle=True)
+
+    async def run(self) -> None:
+        """Follow until the machine stops.
+
+        Raises its reason, a TailerError (ObjectReplaced, ObjectNotFound, ChainBroken, CrcMissing, a refusal
+        that no retry helps), or the sink's SinkError; returns when there is nothing more to read.
+        """
+        await self._drive(until_idle=False)
+
+    def wake(self) -> None:
+        """Poll at once."""
+        self.tail.wake(self._clock())
+        self._woken.set()
+
+    async def _drive(self, *, until_idle: bool) -> None:
+        try:
+            await self._deliver()
+            while not (until_idle and self.tail.idle):
+                action = self.tail.next_action(self._clock())
+                if isinstance(action, Stop):
+                    return self._end(action)
+                await self._perform(action)
+                await self._deliver()
+        finally:
+            await self._cancel()
+
+    def _end(self, stop: Stop) -> None:
+        if self._spool is not None:
+            self._spool.close()
+        if stop.error is not None:
+            raise stop.error
+
+    async def _perform(self, action: Action) -> None:
+        if isinstance(action, Fetch):
+            self._under_way.append(asyncio.create_task(self._reader.fetch(self.tail.ref, action.range)))
+        elif isinstance(action, Receive):
+            await self._receive()
+        elif isinstance(action, Head):
+            await self._head()
+        elif isinstance(action, Wait):
+            await self._sleep(action.until - self._clock())
+        elif isinstance(action, Cancel):
+            await self._cancel()
+
+    async def _receive(self) -> None:
+        try:
+            window = await self._under_way.popleft()
+        except TailerError as error:
+            self.tail.fail(error, self._clock(), self._chance())
+        else:
+            self.tail.receive(window.start, window.data, window.meta, self._clock())
+
+    async def _head(self) -> None:
+        try:
+            meta = await self._reader.head(self.tail.ref)
+        except TailerError as error:
+            self.tail.fail(error, self._clock(), self._chance())
+        else:
+            self.tail.observe(meta, self._clock())
+
+    async def _sleep(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(max(0.0, seconds)):
+                await self._woken.wait()
+        except TimeoutError:
+            return
+        self._woken.clear()
+
+    async def _cancel(self) -> None:
+        tasks = [*self._under_way]
+        self._under_way.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _deliver(self) -> None:
+        for event in self.tail.events():
+            if self._spool is not None:
+                await self._deliver_proven(self._spool, event)
+            elif isinstance(event, Batch):
+                await self._hand_on(event)
+            else:
+                await self._sink.notice(event)
+
+    async def _deliver_proven(self, spool: _Spool, event: Event) -> None:
+        """The strict way: a batch waits on disk until it is verified, and a rewind voids only what waits."""
+        if isinstance(event, Batch):
+            spool.add(event)
+            if event.verified:
+                await self._release(spool, event.end)
+            return
+        if isinstance(event, Verified):
+            await self._release(spool, event.position.offset)
+        elif isinstance(event, Rewound | Replaced | Truncated | Appeared):
+            spool.clear()
+        if not isinstance(event, Rewound):
+            await self._sink.notice(event)
+
+    async def _release(self, spool: _Spool, proven: int) -> None:
+        for batch in spool.take(proven):
+            await self._hand_on(batch)
+
+    async def _hand_on(self, batch: Batch) -> None:
+        await self._sink.write(batch)
+        self.tail.acknowledge(batch)
+
+
+class _Spool:
+    """Batches that wait for their proof: the first 8 MiB in memory, more in a nameless temporary file."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.SpooledTemporaryFile(max_size=_SPOOL_IN_MEMORY)  # noqa: SIM115 - closed by close()
+        self._waiting: deque[tuple[int, int, Batch]] = deque()
+
+    def add(self, batch: Batch) -> None:
+        at = self._file.seek(0, 2)
+        self._file.write(batch.data)
+        self._waiting.append((at, len(batch.data), replace(batch, data=b"")))
+
+    def take(self, proven: int) -> Iterator[Batch]:
+        """Those that end at or before the offset `proven`, in order."""
+        while self._waiting and self._waiting[0][2].end <= proven:
+            at, length, batch = self._waiting.popleft()
+            self._file.seek(at)
+            yield replace(batch, data=self._file.read(length), verified=True)
+        if not self._waiting:
+            self.clear()
+
+    def clear(self) -> None:
+        self._waiting.clear()
+        self._file.seek(0)
+        self._file.truncate()
+
+    def close(self) -> None:
+        self._file.close()
