@@ -66,7 +66,7 @@ class Readahead:
             self._growing = took < 0.25 and self.window < self._largest
             self.window = min(self._largest, self.window * 2) if self._growing else self.window
         elif took > 1.0:
-            self.window = max(64 * 1024, self.window // 2)
+            self.window = min(self._largest, max(64 * 1024, self.window // 2))
         if not self._growing and not self._settled:
             self._measure(size, now)
 

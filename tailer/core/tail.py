@@ -301,7 +301,10 @@ class Tail:
             self._next = start + len(data)
             self._cancel = self._cancel or bool(self._asked)
         self._extend(meta.size)
-        self._take(memoryview(data)[self._chain.position.offset - start :], meta, now)
+        overlap = self._chain.position.offset - start
+        if overlap < 0:
+            raise ValueError(f"a window at {start} would leave a gap behind {self._chain.position.offset}")
+        self._take(memoryview(data)[overlap:], meta, now)
 
     def fail(self, error: errors.TailerError, now: float, chance: float = 0.5) -> None:
         """The HEAD, or the oldest window asked for, failed. `chance` in [0, 1) spreads the next try."""
