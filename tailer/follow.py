@@ -7,7 +7,7 @@ import random
 import tempfile
 import time
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from tailer.core.events import (
@@ -26,6 +26,7 @@ from tailer.core.events import (
     Verified,
     Wait,
 )
+from tailer.core.position import Window as Window
 from tailer.core.tail import Integrity, Tail
 from tailer.errors import TailerError
 
@@ -36,15 +37,6 @@ if TYPE_CHECKING:
     from tailer.core.ranges import ByteRange
 
 _SPOOL_IN_MEMORY = 8 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """A ranged GET read to its end: bytes [start, start + len(data)), and the object as that answer states it."""
-
-    start: int
-    data: bytes | bytearray | memoryview
-    meta: ObjectMeta
 
 
 class ObjectReader(Protocol):

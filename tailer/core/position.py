@@ -69,3 +69,12 @@ class ObjectMeta:
     def sealed(self) -> bool:
         """No more bytes will ever come (SealAppendObject)."""
         return self.sealed_time is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A ranged GET read to its end: bytes [start, start + len(data)), and the object as that answer states it."""
+
+    start: int
+    data: bytes | bytearray | memoryview
+    meta: ObjectMeta
