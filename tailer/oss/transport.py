@@ -1,0 +1,429 @@
+"""HTTP/1.1, twice: `pyreqwest` where it is installed, `httpx` otherwise. They behave alike.
+
+A transport sends one request and hands out the answer. It follows no redirect, decodes nothing, retries nothing,
+and raises nothing but what the tree of `tailer.errors` holds. Both read the usual environment variables:
+``HTTP_PROXY``, ``HTTPS_PROXY``, ``ALL_PROXY``, ``NO_PROXY``, ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Literal, Protocol
+from urllib.parse import urlsplit
+
+from tailer.errors import (
+    ConfigError,
+    ConnectError,
+    ConnectionLost,
+    RequestTimeout,
+    TailerError,
+    TlsError,
+    UsageError,
+)
+from tailer.version import __version__
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncIterator, Iterator, Mapping
+    from contextlib import AbstractAsyncContextManager
+
+    import httpx
+    import pyreqwest.client
+    import pyreqwest.request
+    import pyreqwest.response
+
+Kind = Literal["fast", "httpx"]
+Data = bytes | bytearray | memoryview
+
+USER_AGENT = f"oss-tail/{__version__}"
+
+# Bytes that the Rust side may read ahead: 64 KiB, its default, wakes Python's side up more often than it
+# pays, and from 8 MiB on the body is copied through cold memory.
+_READ_AHEAD = 1 << 20
+
+# OSS closes a connection that was idle for a minute; we let go of it first.
+_IDLE_SECONDS = 45.0
+
+# The slowest upload that is still taken for one, in bytes per second.
+_SLOWEST_UPLOAD = 16 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """In seconds. `read`: the longest silence while an answer is awaited or read; there is no total."""
+
+    connect: float = 10.0
+    read: float = 20.0
+
+
+class Response(Protocol):
+    """An answer whose body has not been read."""
+
+    @property
+    def status(self) -> int:
+        """The status code."""
+        ...
+
+    def header(self, name: str) -> str | None:
+        """The first header of that name, whatever its case; None when there is none."""
+        ...
+
+    async def read(self, limit: int) -> Data:
+        """The body, but at most its first `limit` bytes; to be called once.
+
+        Raises ConnectionLost when the body ends before its announced length, RequestTimeout.
+        """
+        ...
+
+    def chunks(self) -> AsyncIterator[Data]:
+        """The body in pieces, as they come; instead of `read`. Raises like it."""
+        ...
+
+
+class Transport(Protocol):
+    """Sends requests. A body that was not read to its end costs its connection, nothing else."""
+
+    kind: Kind
+
+    def open(
+        self, method: str, url: str, headers: Mapping[str, str], body: Data | None = None
+    ) -> AbstractAsyncContextManager[Response]:
+        """Send a request and wait for the head of the answer.
+
+        Raises ConnectError, TlsError, RequestTimeout, ConnectionLost; UsageError for what cannot be sent.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        ...
+
+
+def open_transport(
+    kind: Kind | None = None,
+    *,
+    timeouts: Timeouts = Timeouts(),
+    environ: Mapping[str, str] = os.environ,
+) -> Transport:
+    """The fast transport where it is installed, unless `kind` or ``OSS_TAIL_TRANSPORT`` names one.
+
+    Raises ConfigError for a name that is none, a transport that is not installed, and for a proxy or a
+    CA file in the environment that cannot be used.
+    """
+    wanted = kind or environ.get("OSS_TAIL_TRANSPORT") or None
+    if wanted not in (None, "fast", "httpx"):
+        raise ConfigError(f"OSS_TAIL_TRANSPORT is {wanted!r}: it can be fast or httpx")
+    _check_proxies(environ)
+    _check_authorities(environ)
+    if wanted == "httpx":
+        return HttpxTransport(timeouts)
+    try:
+        return FastTransport(timeouts)
+    except ImportError as error:
+        if wanted == "fast":
+            raise ConfigError("the fast transport is not installed: pip install pyreqwest") from error
+        return HttpxTransport(timeouts)
+
+
+def _check_proxies(environ: Mapping[str, str]) -> None:
+    """One library ignores a proxy that it cannot read and the other fails late: refuse it here, for both."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        value = environ.get(name.lower()) or environ.get(name)
+        if not value:
+            continue
+        try:
+            parts = urlsplit(value if "://" in value else f"http://{value}")
+            usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable:  # the value can hold a password, so it is not shown
+            raise ConfigError(f"{name} is not the address of an HTTP proxy: write http://host:port")
+
+
+def _check_authorities(environ: Mapping[str, str]) -> None:
+    """A CA file that is not there would show as a certificate that does not hold."""
+    path = environ.get("SSL_CERT_FILE")
+    if not path:
+        return
+    try:
+        with open(path, "rb") as file:
+            text = file.read()
+    except OSError as error:
+        raise ConfigError(f"SSL_CERT_FILE cannot be read: {path}: {error.strerror}") from error
+    if b"-----BEGIN" not in text:
+        raise ConfigError(f"SSL_CERT_FILE holds no PEM certificate: {path}")
+
+
+# --- pyreqwest
+
+
+class FastTransport:
+    """`pyreqwest`: the HTTP client of Rust, on a thread of its own."""
+
+    kind: Kind = "fast"
+
+    def __init__(self, timeouts: Timeouts) -> None:
+        import pyreqwest.client  # late, and this line is what tells whether it is installed
+
+        self._timeouts = timeouts
+        self._builder = pyreqwest.client.ClientBuilder
+        self._client = self._build(timeouts.read)
+        self._uploading: pyreqwest.client.Client | None = None
+
+    def _build(self, read_timeout: float | None) -> pyreqwest.client.Client:
+        builder = (
+            self._builder()
+            .user_agent(USER_AGENT)
+            .follow_redirects(False)
+            .gzip(False)
+            .brotli(False)
+            .zstd(False)
+            .deflate(False)
+            .referer(False)
+            .pool_idle_timeout(timedelta(seconds=_IDLE_SECONDS))
+            .connect_timeout(timedelta(seconds=self._timeouts.connect))
+        )
+        if read_timeout is not None:
+            builder = builder.read_timeout(timedelta(seconds=read_timeout))
+        return builder.build()
+
+    @contextlib.asynccontextmanager
+    async def open(
+        self, method: str, url: str, headers: Mapping[str, str], body: Data | None = None
+    ) -> AsyncIterator[Response]:
+        """See `Transport.open`."""
+        with _mapped(url):
+            request = self._request(method, url, headers, body)
+            response = await self._send(request, len(body) if body else 0)
+        try:
+            yield _FastResponse(response, url)
+        finally:
+            await request.__aexit__(None, None, None)
+
+    def _request(
+        self, method: str, url: str, headers: Mapping[str, str], body: Data | None
+    ) -> pyreqwest.request.StreamRequest:
+        client = self._client if not body else self._upload_client()
+        builder = client.request(method, url).headers(dict(headers)).streamed_read_buffer_limit(_READ_AHEAD)
+        if body is not None:
+            builder = builder.body_bytes(body)
+        return builder.build_streamed()
+
+    def _upload_client(self) -> pyreqwest.client.Client:
+        """The read timeout of the library runs from the first byte sent, so an upload must do without it."""
+        if self._uploading is None:
+            self._uploading = self._build(None)
+        return self._uploading
+
+    async def _send(self, request: pyreqwest.request.StreamRequest, length: int) -> pyreqwest.response.Response:
+        if not length:
+            return await request.__aenter__()
+        async with asyncio.timeout(self._timeouts.read + length / _SLOWEST_UPLOAD):
+            return await request.__aenter__()
+
+    async def aclose(self) -> None:
+        """See `Transport.aclose`."""
+        await self._client.close()
+        if self._uploading is not None:
+            await self._uploading.close()
+
+
+class _FastResponse:
+    def __init__(self, response: pyreqwest.response.Response, url: str) -> None:
+        self._response = response
+        self._url = url
+        self.status = response.status
+        self.header = response.get_header
+
+    async def read(self, limit: int) -> Data:
+        with _mapped(self._url):
+            body = await self._response.body_reader.read(limit)
+        return b"" if body is None else memoryview(body)
+
+    async def chunks(self) -> AsyncIterator[Data]:
+        reader = self._response.body_reader
+        while True:
+            with _mapped(self._url):
+                chunk = await reader.read_chunk()
+            if chunk is None:
+                return
+            yield memoryview(chunk)
+
+
+# --- httpx
+
+
+class HttpxTransport:
+    """`httpx`, in Python all through."""
+
+    kind: Kind = "httpx"
+
+    def __init__(self, timeouts: Timeouts) -> None:
+        import httpx  # late: 100 ms
+
+        self._client = httpx.AsyncClient(
+            headers={"user-agent": USER_AGENT},
+            verify=_ssl_context(),
+            timeout=httpx.Timeout(timeouts.read, connect=timeouts.connect, pool=None),
+            limits=httpx.Limits(max_connections=None, keepalive_expiry=_IDLE_SECONDS),
+            follow_redirects=False,
+        )
+
+    @contextlib.asynccontextmanager
+    async def open(
+        self, method: str, url: str, headers: Mapping[str, str], body: Data | None = None
+    ) -> AsyncIterator[Response]:
+        """See `Transport.open`."""
+        with _mapped(url):
+            content = None if body is None else bytes(body)
+            request = self._client.build_request(method, url, headers=dict(headers), content=content)
+            response = await self._client.send(request, stream=True)
+        try:
+            yield _HttpxResponse(response, url)
+        finally:
+            await response.aclose()
+
+    async def aclose(self) -> None:
+        """See `Transport.aclose`."""
+        await self._client.aclose()
+
+
+class _HttpxResponse:
+    def __init__(self, response: httpx.Response, url: str) -> None:
+        self._response = response
+        self._url = url
+        self.status = response.status_code
+
+    def header(self, name: str) -> str | None:
+        values = self._response.headers.get_list(name)
+        return values[0] if values else None
+
+    async def read(self, limit: int) -> Data:
+        body = bytearray()
+        async for chunk in self.chunks():
+            body += chunk
+            if len(body) >= limit:
+                break
+        del body[limit:]
+        return body
+
+    async def chunks(self) -> AsyncIterator[Data]:
+        with _mapped(self._url):
+            async for chunk in self._response.aiter_raw():
+                yield chunk
+
+
+def _ssl_context() -> ssl.SSLContext:
+    """The system's authorities and those of SSL_CERT_FILE and SSL_CERT_DIR; certifi's where there are none."""
+    import ssl
+
+    context = ssl.create_default_context()
+    paths = ssl.get_default_verify_paths()
+    if paths.cafile is None and paths.capath is None and not context.get_ca_certs():
+        import certifi
+
+        context.load_verify_locations(certifi.where())
+    return context
+
+
+# --- the errors of both
+
+# By class name, the nearest in the order of inheritance, so that neither library need be imported. A name
+# that stands in both means the same in both.
+_MEANINGS: dict[str, type[TailerError]] = {
+    "TimeoutError": RequestTimeout,
+    "TimeoutException": RequestTimeout,
+    "ConnectError": ConnectError,
+    "ProxyError": ConnectError,
+    "ValueError": UsageError,
+    "InvalidURL": UsageError,
+    "UnsupportedProtocol": UsageError,
+    "LocalProtocolError": UsageError,
+    "DecodeError": ConnectionLost,
+    "PyreqwestError": ConnectionLost,
+    "HTTPError": ConnectionLost,
+    "StreamError": ConnectionLost,
+    "CookieConflict": ConnectionLost,
+    "OSError": ConnectionLost,
+}
+_WORDS = {
+    RequestTimeout: "{host} does not answer: nothing came for too long",
+    ConnectError: "cannot connect to {host}: {reason}",
+    TlsError: "no secure connection to {host}: {reason}",
+    ConnectionLost: "the connection to {host} broke: {reason}",
+    UsageError: "{host} cannot be asked: {reason}",
+}
+# How the errors of rustls begin (its enum Error); those of the socket below it begin otherwise.
+_RUSTLS = re.compile(
+    r"invalid peer certificate|peer (is incompatible|misbehaved|sent no|doesn't support)"
+    r"|received (fatal alert|corrupt message|unexpected)|invalid certificate revocation|cannot decrypt"
+)
+
+
+@contextlib.contextmanager
+def _mapped(url: str) -> Iterator[None]:
+    """Raise what either library raises as one of ours."""
+    try:
+        yield
+    except Exception as error:
+        mapped = map_error(error, url)
+        if mapped is None:
+            raise
+        raise mapped from error
+
+
+def map_error(error: Exception, url: str) -> TailerError | None:
+    """The one of ours that `error` stands for; None when it is not of the network or of a library.
+
+    The message names the host alone, as a URL may hold a signature. For the same reason the query is taken
+    out of `error` itself, which stays as the cause.
+    """
+    names = (kind.__name__ for kind in type(error).__mro__)
+    kind = next((_MEANINGS[name] for name in names if name in _MEANINGS), None)
+    if kind is None:
+        return None
+    causes = _rust_causes(error)
+    if kind is ConnectError and causes and "client error (Connect)" not in causes:
+        kind = ConnectionLost  # the library calls any failure before the answer's head so
+    if kind is ConnectError and _is_tls(error, causes):
+        kind = TlsError
+    return kind(_WORDS[kind].format(host=urlsplit(url).netloc, reason=_reason(error, causes)))
+
+
+def _rust_causes(error: Exception) -> list[str]:
+    """The messages of `pyreqwest`'s error, the deepest last, and rid of the URL's query; [] for others."""
+    causes = getattr(error, "details", {}).get("causes") or []
+    for cause in causes:
+        cause["message"] = re.sub(r"\?[^\s)]*", "", cause["message"])
+    return [cause["message"] for cause in causes]
+
+
+def _is_tls(error: BaseException | None, rust_causes: list[str]) -> bool:
+    if rust_causes:
+        return _RUSTLS.match(rust_causes[-1]) is not None
+    import ssl
+
+    while error is not None:
+        if isinstance(error, ssl.SSLError):
+            # A peer that hangs up in the handshake is a broken connection and not a bad certificate.
+            return not isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError))
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _reason(error: BaseException, rust_causes: list[str]) -> str:
+    """The deepest cause in words, alike for both libraries."""
+    if rust_causes:
+        return re.sub(r" \(os error \d+\)$", "", rust_causes[-1])
+    words = str(error)
+    deeper: BaseException | None = error
+    while deeper is not None:
+        if isinstance(deeper, OSError) and deeper.strerror:
+            words = deeper.strerror
+        deeper = deeper.__cause__ or deeper.__context__
+    return words or type(error).__name__
