@@ -85,6 +85,11 @@ class ServiceSettings:
             raise ConfigError("no endpoint is set: give one, or a region")
         return endpoint
 
+    def region_of(self, bucket: str) -> str | None:
+        """The region that a signature for `bucket` must name; None when it is not known."""
+        special = self.buckets.get(bucket)
+        return (special.region if special else None) or self.region
+
 
 @dataclass(frozen=True, slots=True)
 class AppendResult:
@@ -285,9 +290,10 @@ class Client:
         now = self._clock() + self._clock_offset
         if self._settings.sign_version == "v1":
             return sign_v1(request, credentials, now=now)
-        if self._settings.region is None:
-            raise ConfigError("signature V4 needs a region: set OSS_REGION or --region")
-        return sign_v4(request, credentials, region=self._settings.region, now=now)
+        region = self._settings.region_of(request.bucket or "")
+        if region is None:
+            raise ConfigError("signature V4 needs a region: give --region or set OSS_REGION")
+        return sign_v4(request, credentials, region=region, now=now)
 
     async def _mend(self, error: TailerError, used: Credentials | None) -> bool:
         """Whether the same request may go through now, signed anew."""

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tailer.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from tailer.oss.profile import Profile
+
+_HOW_TO_GIVE_A_KEY = "set OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET, or use --no-sign-request for a public object"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,3 +91,117 @@ def _from_environment(environ: Mapping[str, str]) -> Credentials:
         missing = "OSS_ACCESS_KEY_SECRET" if key else "OSS_ACCESS_KEY_ID"
         raise ConfigError(f"{missing} is not set, but its other half is")
     return Credentials(key, secret, environ.get("OSS_SESSION_TOKEN") or None)
+
+
+class ChainCredentials:
+    """The official `alibabacloud_credentials` package: RAM roles, OIDC, credentials URIs, CLI profiles.
+
+    `options` are those of its ``Config``; without any its default chain is asked. The package blocks, so it runs in a
+    thread; it renews what runs out, so it is asked again once a minute. Raises ConfigError when it is not installed.
+    """
+
+    _KEEP_SECONDS = 60.0
+
+    def __init__(self, options: Mapping[str, str] | None = None) -> None:
+        if find_spec("alibabacloud_credentials") is None:
+            where = "OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET, or a profile of ~/.ossutilconfig"
+            how = "RAM roles and the like need: pip install 'oss-tail[credentials]'"
+            raise ConfigError(f"no access key is set: give {where}, or --no-sign-request; {how}")
+        self._options = dict(options or {})
+        self._client: Any = None
+        self._credentials: Credentials | None = None
+        self._asked_at = 0.0
+        self._lock = asyncio.Lock()
+
+    async def get(self) -> Credentials:
+        """As the package knows them."""
+        async with self._lock:
+            known = self._credentials
+            if known is None or time.monotonic() - self._asked_at > self._KEEP_SECONDS:
+                known = self._credentials = await asyncio.to_thread(self._ask)
+                self._asked_at = time.monotonic()
+            return known
+
+    async def refresh(self) -> None:
+        """Forget what the package has kept."""
+        async with self._lock:
+            self._client = self._credentials = None
+
+    def _ask(self) -> Credentials:
+        from alibabacloud_credentials.client import Client  # type: ignore[import-untyped]  # it has no types
+        from alibabacloud_credentials.models import Config  # type: ignore[import-untyped]  # it has no types
+
+        try:
+            if self._client is None:
+                self._client = Client(Config(**self._options) if self._options else None)
+            found = self._client.get_credential()
+        except Exception as error:  # its sources raise whatever they please
+            reason = " ".join(str(error).split())[:300]
+            raise ConfigError(f"no access key was found: {reason}", hint=_HOW_TO_GIVE_A_KEY) from error
+        if not found.access_key_id or not found.access_key_secret:
+            raise ConfigError("no access key was found", hint=_HOW_TO_GIVE_A_KEY)
+        return Credentials(found.access_key_id, found.access_key_secret, found.security_token or None)
+
+
+def credentials_of_profile(profile: Profile) -> CredentialsProvider | None:
+    """What a profile of ossutil says about credentials, None when nothing. Raises ConfigError."""
+    mode = profile.get("mode") or _implied_mode(profile)
+    if mode is None:
+        return None
+    match mode.lower().replace("-", ""):
+        case "anonymous":
+            return Anonymous()
+        case "ak" | "ststoken":
+            return StaticCredentials(_static(profile))
+        case "ramrolearn" | "ecsramrole" | "oidcrolearn" | "credentialsuri" | "uri" as role:
+            return ChainCredentials(_chain_options(role, profile))
+    raise ConfigError(f"{profile.source}: the mode {mode!r} is not supported; use AK, StsToken or a RAM role")
+
+
+def _implied_mode(profile: Profile) -> str | None:
+    keys = {
+        "oidcproviderarn": "OidcRoleArn",
+        "rolearn": "RamRoleArn",
+        "ramrolearn": "RamRoleArn",
+        "ecsrolename": "EcsRamRole",
+        "credentialuri": "CredentialsURI",
+        "credentialprocess": "Process",
+        "accesskeyid": "AK",
+        "accesskeysecret": "AK",
+    }
+    return next((mode for key, mode in keys.items() if profile.get(key)), None)
+
+
+def _static(profile: Profile) -> Credentials:
+    key, secret = profile.get("accesskeyid"), profile.get("accesskeysecret")
+    if not key or not secret:
+        missing = "access-key-secret" if key else "access-key-id"
+        raise ConfigError(f"{profile.source} has no {missing}")
+    return Credentials(key, secret, profile.get("ststoken"))
+
+
+def _chain_options(mode: str, profile: Profile) -> dict[str, str]:
+    """A profile in the words of the package's ``Config``."""
+    words = {
+        "access_key_id": profile.get("accesskeyid"),
+        "access_key_secret": profile.get("accesskeysecret"),
+        "security_token": profile.get("ststoken"),
+        "role_arn": profile.get("rolearn") or profile.get("ramrolearn"),
+        "role_session_name": profile.get("rolesessionname"),
+        "external_id": profile.get("externalid"),
+        "oidc_provider_arn": profile.get("oidcproviderarn"),
+        "oidc_token_file_path": profile.get("oidctokenfilepath"),
+        "role_name": profile.get("ecsrolename"),
+        "credentials_uri": profile.get("credentialuri") or profile.get("credentialsuri"),
+    }
+    kinds = {
+        "ramrolearn": ("ram_role_arn", {"access_key_id", "access_key_secret", "role_arn"}),
+        "ecsramrole": ("ecs_ram_role", set[str]()),
+        "oidcrolearn": ("oidc_role_arn", {"role_arn", "oidc_provider_arn", "oidc_token_file_path"}),
+        "credentialsuri": ("credentials_uri", {"credentials_uri"}),
+    }
+    kind, needed = kinds["credentialsuri" if mode == "uri" else mode]
+    missing = sorted(word for word in needed if not words[word])
+    if missing:
+        raise ConfigError(f"{profile.source}: the mode {mode} needs {', '.join(missing).replace('_', '-')}")
+    return {"type": kind, **{word: value for word, value in words.items() if value}}
