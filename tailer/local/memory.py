@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING
 
 from tailer.core import crc64
-from tailer.local.store import SMALL, BucketInfo, ObjectInfo, Upload
+from tailer.local.store import SMALL, BucketInfo, ObjectInfo, Summary, Upload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,9 +103,13 @@ class MemoryEngine:
         self._objects: dict[str, dict[str, tuple[ObjectInfo, Segments]]] = {}
         self._order: dict[str, list[tuple[bytes, str]]] = {}
 
-    def buckets(self) -> dict[str, BucketInfo]:
-        """All of them by name."""
-        return self._buckets
+    def bucket(self, name: str) -> BucketInfo | None:
+        """The bucket, or None."""
+        return self._buckets.get(name)
+
+    def buckets(self) -> list[BucketInfo]:
+        """All of them."""
+        return list(self._buckets.values())
 
     def put_bucket(self, info: BucketInfo) -> None:
         """Make it, or change it."""
@@ -156,7 +160,7 @@ class MemoryEngine:
         if self._objects[bucket].pop(key, None) is not None:
             self._order.pop(bucket, None)
 
-    def walk(self, bucket: str, prefix: str, after: str = "") -> Iterator[tuple[str, ObjectInfo]]:
+    def walk(self, bucket: str, prefix: str, after: str = "") -> Iterator[tuple[str, Summary]]:
         """Objects below `prefix` and not before `after`, in the byte order of their keys."""
         order = self._order.get(bucket)
         if order is None:
@@ -168,7 +172,7 @@ class MemoryEngine:
                 return
             info = self.find(bucket, key)
             if info is not None:
-                yield key, info
+                yield key, Summary.of(info)
 
     def backlog(self, bucket: str, key: str) -> int:
         """Nothing changes memory from outside."""

@@ -106,7 +106,8 @@ class LocalServer:
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(self._web, host, port, backlog=1024)
         bound = self._listener.sockets[0].getsockname()[1]
-        self.endpoint = f"http://{f'[{host}]' if ':' in host else host}:{bound}"
+        reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+        self.endpoint = f"http://{f'[{reachable}]' if ':' in reachable else reachable}:{bound}"
         self._service.endpoint = self.endpoint
 
     async def stop(self) -> None:

@@ -20,7 +20,7 @@ from tailer.local.names import check_bucket, check_key
 from tailer.local.refusal import Refusal, invalid_argument, no_such_bucket, no_such_key, position_mismatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from typing import BinaryIO
 
 APPEND_LIMIT = 5 * 2**30
@@ -75,11 +75,27 @@ class BucketInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Summary:
+    """What a list says of an object."""
+
+    size: int
+    etag: str
+    modified: float
+    type: str
+    storage_class: str
+
+    @classmethod
+    def of(cls, info: ObjectInfo) -> Summary:
+        """The part of all that is known that a list says."""
+        return cls(info.size, info.etag, info.modified, info.type, info.storage_class)
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """One line of a list: an object, or a common prefix when `info` is None."""
 
     name: str
-    info: ObjectInfo | None
+    info: Summary | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +148,9 @@ class Engine(Protocol):
     on_disk: bool
     """Whether every look at an object asks the disk."""
 
-    def buckets(self) -> dict[str, BucketInfo]: ...
+    def buckets(self) -> Collection[BucketInfo]: ...
+
+    def bucket(self, name: str) -> BucketInfo | None: ...
 
     def put_bucket(self, info: BucketInfo) -> None: ...
 
@@ -152,7 +170,7 @@ class Engine(Protocol):
 
     def remove(self, bucket: str, key: str) -> None: ...
 
-    def walk(self, bucket: str, prefix: str, after: str = "") -> Iterator[tuple[str, ObjectInfo]]:
+    def walk(self, bucket: str, prefix: str, after: str = "") -> Iterator[tuple[str, Summary]]:
         """Objects whose key starts with `prefix` and is not before `after`, in the byte order of their keys."""
         ...
 
@@ -188,12 +206,12 @@ class Store:
 
     def buckets(self) -> list[BucketInfo]:
         """All buckets by name."""
-        return [info for _, info in sorted(self.engine.buckets().items())]
+        return sorted(self.engine.buckets(), key=lambda info: info.name)
 
     def bucket(self, name: str) -> BucketInfo:
         """Raises InvalidBucketName and NoSuchBucket."""
         check_bucket(name)
-        info = self.engine.buckets().get(name)
+        info = self.engine.bucket(name)
         if info is None:
             raise no_such_bucket(name)
         return info
@@ -201,7 +219,7 @@ class Store:
     def create_bucket(self, name: str, acl: str | None = None) -> BucketInfo:
         """Make a bucket; one that exists only takes the new ACL, if one is given."""
         check_bucket(name)
-        known = self.engine.buckets().get(name)
+        known = self.engine.bucket(name)
         if known is None:
             info = BucketInfo(name, self._clock(), acl or "private")
         elif acl is None or acl == known.acl:
@@ -427,7 +445,7 @@ def new_etag() -> str:
     return os.urandom(12).hex().upper() + "00000000"
 
 
-def _rows(objects: Iterator[tuple[str, ObjectInfo]], prefix: str, delimiter: str, after: str) -> Iterator[Row]:
+def _rows(objects: Iterator[tuple[str, Summary]], prefix: str, delimiter: str, after: str) -> Iterator[Row]:
     """Objects and common prefixes behind `after`, which is a key, or a common prefix of an earlier page."""
     group = None
     for key, info in objects:
