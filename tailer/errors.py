@@ -32,6 +32,7 @@
     │   ├── ObjectReplaced             the followed object is gone or another one stands in its place
     │   └── CrcMissing                 the service states no CRC-64, so nothing can be proven
     └── SinkError                      the receiving side did not take a batch
+        └── OutputClosed               the reader of a pipe went away: the end, and not worth a word
 
 `retriable` says whether the same request may succeed later without anybody changing anything;
 `retry_after` is the least number of seconds to wait first, when the service named one. Both are
@@ -239,3 +240,7 @@ class CrcMissing(IntegrityError):
 
 class SinkError(TailerError):
     """The receiving side did not take a batch."""
+
+
+class OutputClosed(SinkError):
+    """The reader of a pipe went away."""

@@ -1,0 +1,159 @@
+"""Where an object's bytes and events go: the bytes under GNU tail's headers, the events in its words on stderr."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from tailer.cli.messages import quote
+from tailer.core.events import Appeared, Failed, Gone, Grew, Replaced, Rewound, Truncated, Unproven
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from typing_extensions import Buffer
+
+    from tailer.cli.messages import Messages
+    from tailer.cli.progress import Progress
+    from tailer.core.events import Batch, Event
+    from tailer.core.position import ObjectRef
+    from tailer.follow import Sink
+    from tailer.sinks.stdout import OutputStream
+
+
+class Printer:
+    """Bytes of many objects on one stream, each batch whole, under headers as GNU tail prints them."""
+
+    def __init__(self, stream: OutputStream, *, headers: bool) -> None:
+        self._stream = stream
+        self._headers = headers
+        self._lock = asyncio.Lock()
+        self._last: object = None
+
+    async def open(self, owner: object, name: str) -> None:
+        """Output of `owner` begins: its header is due even if nothing follows."""
+        async with self._lock:
+            await self._head(owner, name)
+
+    async def write(self, owner: object, name: str, data: Buffer) -> None:
+        """Output `data`, below a header if the last one was another owner's."""
+        async with self._lock:
+            if self._last is not owner:
+                await self._head(owner, name)
+            await self._stream.write(data)
+
+    async def _head(self, owner: object, name: str) -> None:
+        first, self._last = self._last is None, owner
+        if self._headers:
+            shown = name if name.isprintable() else quote(name)
+            await self._stream.write(f"{'' if first else chr(10)}==> {shown} <==\n".encode("utf-8", "surrogateescape"))
+
+
+class RawSink:
+    """One object's bytes, as they are, to the printer."""
+
+    def __init__(self, printer: Printer, ref: ObjectRef) -> None:
+        self._printer = printer
+        self._name = str(ref)
+
+    async def open(self) -> None:
+        """Print the header."""
+        await self._printer.open(self, self._name)
+
+    async def write(self, batch: Batch) -> None:
+        """Print the batch."""
+        await self._printer.write(self, self._name, batch.data)
+
+    async def notice(self, event: Event) -> None:
+        """Raw output has no place for events: `Announced` says them."""
+
+    async def close(self) -> None:
+        """Every write was finished when it returned."""
+
+
+class Announced:
+    """Passes everything on to `sink` and says on stderr, in GNU tail's words, what happens to the object.
+
+    `missing`: the object is not there, and that was said. `voided`: bytes that went out turned out to be void.
+    """
+
+    def __init__(self, sink: Sink, ref: ObjectRef, messages: Messages, *, on_news: Callable[[], None]) -> None:
+        self._sink = sink
+        self._name = quote(ref)
+        self._messages = messages
+        self._on_news = on_news
+        self._trouble: type[Exception] | None = None
+        self.missing = False
+        self.voided = False
+
+    async def write(self, batch: Batch) -> None:
+        """Pass the batch on."""
+        self._on_news()
+        await self._sink.write(batch)
+
+    async def notice(self, event: Event) -> None:
+        """Say it, then pass it on."""
+        self._messages.debug(f"{self._name}: {event}")
+        self._say(event)
+        await self._sink.notice(event)
+
+    async def close(self) -> None:
+        """Close the sink."""
+        await self._sink.close()
+
+    def _say(self, event: Event) -> None:
+        say, name = self._messages.say, self._name
+        match event:
+            case Gone() if not self.missing:
+                self.missing = True
+                say(f"{name} has become inaccessible: No such key")
+            case Appeared() | Grew() if self.missing:
+                self.missing = False
+                self._on_news()
+                say(f"{name} has appeared;  following new file")
+            case Grew():
+                self._on_news()
+            case Replaced():
+                say(f"{name} has been replaced;  following new file")
+            case Truncated():
+                say(f"{name}: file truncated")
+            case Rewound():
+                self.voided = True
+                say(
+                    f"{name}: bytes {event.to} to {event.end} that were output are void, as they do not match "
+                    f"the object's CRC-64; what is right follows"
+                )
+            case Unproven():
+                say(f"{name}: the service states no CRC-64; from byte {event.offset} on nothing is proven")
+            case Failed():
+                self._say_failure(event)
+
+    def _say_failure(self, event: Failed) -> None:
+        """Once for each kind of trouble, as long as it lasts."""
+        if event.attempt == 1 or type(event.error) is not self._trouble:
+            self._trouble = type(event.error)
+            self._messages.say(f"{self._name}: {event.error}; trying again")
+
+
+class Observed:
+    """Passes everything on to `sink`, then tells the progress line."""
+
+    def __init__(self, sink: Sink, ref: ObjectRef, progress: Progress) -> None:
+        self._sink = sink
+        self._ref = ref
+        self._progress = progress
+
+    async def write(self, batch: Batch) -> None:
+        """Pass the batch on, then tell."""
+        await self._sink.write(batch)
+        self._progress.on_event(self._ref, batch, time.monotonic())
+
+    async def notice(self, event: Event) -> None:
+        """Pass the event on, then tell."""
+        await self._sink.notice(event)
+        self._progress.on_event(self._ref, event, time.monotonic())
+
+    async def close(self) -> None:
+        """Close the sink."""
+        await self._sink.close()

@@ -1,0 +1,421 @@
+"""One run of `oss-tail`: every object in the order given, then all followed at once, until something ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from tailer.cli.messages import quote
+from tailer.cli.output import Announced, Observed, Printer, RawSink
+from tailer.cli.start import Skipping, Start, find_start
+from tailer.core.position import Position
+from tailer.core.schedule import Pace, back_off
+from tailer.core.tail import Follow, Integrity, Mark, Poll, Tail, TailOptions
+from tailer.errors import IntegrityError, ObjectNotFound, SinkError, TailerError
+from tailer.follow import Follower
+from tailer.oss.address import glob_regex, literal_prefix
+from tailer.sinks.jsonl import JsonLines, encode_failure
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
+
+    from tailer.cli.messages import Messages
+    from tailer.cli.options import Options
+    from tailer.cli.progress import Progress
+    from tailer.core.position import ObjectRef
+    from tailer.follow import ObjectReader, Sink
+    from tailer.metrics import Metrics
+    from tailer.oss.address import Address
+    from tailer.oss.client import Client
+    from tailer.sinks.file import FileMirror
+    from tailer.sinks.stdout import OutputStream
+
+_Result = TypeVar("_Result")
+
+UNREADABLE = 1
+UNPROVEN = 3
+CLOSED_PIPE = 128 + signal.SIGPIPE
+INTERRUPTED = 128 + signal.SIGINT
+TERMINATED = 128 + signal.SIGTERM
+
+# How long a write in hand may still take, in seconds, before the process ends without it.
+_PATIENCE = {INTERRUPTED: 0.5, TERMINATED: 5.0, CLOSED_PIPE: 0.0}
+_LOOKING_AHEAD = 16
+_SLOWEST = 5.0
+
+
+@dataclass(slots=True)
+class _Job:
+    """One object of the command line."""
+
+    ref: ObjectRef
+    said: Announced
+    sink: Sink
+    raw: RawSink | None = None
+    mirror: FileMirror | None = None
+    follower: Follower | None = None
+
+    @property
+    def name(self) -> str:
+        return quote(self.ref)
+
+
+class Session:
+    """Reads and follows what `options` name; `run` gives the exit status."""
+
+    def __init__(
+        self,
+        options: Options,
+        client: Client,
+        stream: OutputStream | None,
+        messages: Messages,
+        *,
+        progress: Progress | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
+        """`stream` takes the output, None when it all goes to files."""
+        self._options = options
+        self._client = client
+        self._stream = stream
+        self._messages = messages
+        self._progress = progress
+        self._metrics = metrics
+        self._reader: ObjectReader = client if metrics is None else metrics.reader(client)
+        self._tail_options = tail_options(options)
+        self._follows = self._tail_options.follow is not Follow.NO
+        self._waits = self._follows and options.retry
+        self._status = 0
+        self._jobs: list[_Job] = []
+        self._lost = 0
+        self._finishing = False
+        self._last_news = time.monotonic()
+
+    async def run(self, addresses: list[Address]) -> int:
+        """Until all is read, or a signal, or the reader of the output goes away. Raises SinkError."""
+        interrupted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        work = asyncio.create_task(self._work(addresses))
+        with _interruptions(interrupted, self._stream):
+            await asyncio.wait([work, interrupted], return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            return work.result()
+        await _cancel([work])
+        if self._stream is not None:
+            await self._stream.drain(_PATIENCE[interrupted.result()])
+        return interrupted.result()
+
+    async def _work(self, addresses: list[Address]) -> int:
+        try:
+            refs = await self._expand(addresses)
+            self._open(refs, headers=self._wants_headers(max(len(refs), len(addresses))))
+            await self._begin_all()
+            await self._follow_all()
+        finally:
+            for job in self._jobs:
+                await job.sink.close()
+        if any(job.said.voided for job in self._jobs if job.raw is not None):
+            self._note(UNPROVEN)
+        return self._status
+
+    def _note(self, status: int) -> None:
+        self._status = max(self._status, status)
+
+    def _wants_headers(self, count: int) -> bool:
+        return self._options.headers == "always" or (self._options.headers == "many" and count > 1)
+
+    # --- which objects
+
+    async def _expand(self, addresses: list[Address]) -> list[ObjectRef]:
+        """Every object that the addresses name now, in order."""
+        refs: list[ObjectRef] = []
+        for address in addresses:
+            if not (address.pattern or address.prefix):
+                self._client.add(address)
+                refs.append(address.ref)
+                continue
+            try:
+                matches = await self._persist(address.ref, partial(self._matches, address))
+            except TailerError as error:
+                self._cannot_open(address.ref, error)
+                continue
+            if not matches:
+                self._cannot_open(address.ref, "No object matches")
+            refs += matches
+        return refs
+
+    async def _matches(self, address: Address) -> list[ObjectRef]:
+        """What a listing says; not the "folders" that consoles make, which are empty objects named ``…/``."""
+        prefix = literal_prefix(address.ref.key) if address.pattern else address.ref.key
+        matcher = glob_regex(address.ref.key) if address.pattern else None
+        flat = address.pattern and "/" not in address.ref.key[len(prefix) :] and "**" not in address.ref.key
+        found: list[ObjectRef] = []
+        token: str | None = None
+        while True:
+            page = await self._client.list_objects(
+                address.ref.bucket, prefix, delimiter="/" if flat else "", continuation_token=token
+            )
+            for listed in page.objects:
+                if not listed.key.endswith("/") and (matcher is None or matcher.fullmatch(listed.key)):
+                    found.append(replace(address.ref, key=listed.key))
+            token = page.next_token
+            if token is None:
+                return found
+
+    # --- one object after the other
+
+    def _open(self, refs: list[ObjectRef], *, headers: bool) -> None:
+        """A sink for every object."""
+        if self._stream is not None:
+            self._printer = Printer(self._stream, headers=headers and not self._options.json)
+        for ref in refs:
+            try:
+                self._jobs.append(self._job(ref))
+            except SinkError as error:
+                self._messages.say(error)
+                self._note(UNREADABLE)
+
+    def _job(self, ref: ObjectRef) -> _Job:
+        raw, mirror = None, None
+        inner: Sink
+        if self._options.output is not None:
+            inner = mirror = self._mirror(ref, self._options.output)
+        elif self._options.json:
+            inner = JsonLines(ref, lambda data: self._printer.write(ref, "", data))
+        else:
+            inner = raw = RawSink(self._printer, ref)
+        said = Announced(inner, ref, self._messages, on_news=self._hear)
+        if self._metrics is None:
+            return _Job(ref, said, said, raw, mirror)
+        self._metrics.follow(ref)
+        return _Job(ref, said, self._metrics.sink(ref, said), raw, mirror)
+
+    def _mirror(self, ref: ObjectRef, output: str) -> FileMirror:
+        from tailer.sinks.file import FileMirror
+
+        proof = self._tail_options.integrity is not Integrity.OFF
+        if output.endswith("/"):
+            return FileMirror.open_below(output, ref, expect_proof=proof)
+        return FileMirror.open(output, expect_proof=proof)
+
+    def _hear(self) -> None:
+        self._last_news = time.monotonic()
+
+    async def _begin_all(self) -> None:
+        """The initial output in order; where it begins is looked up some objects ahead."""
+        ahead = asyncio.Semaphore(_LOOKING_AHEAD)
+        searches = [asyncio.create_task(self._search(job, ahead)) for job in self._jobs]
+        try:
+            for job, search in zip(self._jobs, searches, strict=True):
+                try:
+                    await self._begin(job, await self._found(job, search))
+                except TailerError as error:
+                    await self._fail(job, error)
+                finally:
+                    ahead.release()
+        finally:
+            await _cancel(searches)
+
+    async def _search(self, job: _Job, ahead: asyncio.Semaphore) -> Start:
+        await ahead.acquire()
+        if job.mirror is not None:
+            return Start(Mark(await job.mirror.resume(), Position()))
+        return await self._persist(
+            job.ref,
+            lambda: find_start(
+                self._client,
+                job.ref,
+                self._options.amount,
+                delimiter=self._options.delimiter,
+                integrity=self._tail_options.integrity,
+                in_hand=job.raw is not None,
+            ),
+        )
+
+    async def _found(self, job: _Job, search: asyncio.Task[Start]) -> Start:
+        """Where the object's output begins; of one that is waited for, with its first byte."""
+        try:
+            return await search
+        except ObjectNotFound:
+            if not self._waits:
+                raise
+            self._cannot_open(job.ref, "No such key")
+            job.said.missing = True
+            return Start()
+
+    async def _begin(self, job: _Job, start: Start) -> None:
+        if job.raw is not None and not job.said.missing:
+            await job.raw.open()
+        if start.ready is not None:
+            await job.sink.write(start.ready)
+        if start.complete and not self._follows:
+            return
+        skipping = Skipping(
+            job.sink, offset=start.skip_bytes, lines=start.skip_lines, delimiter=self._options.delimiter
+        )
+        sink: Sink = skipping if start.skip_bytes or start.skip_lines else job.sink
+        if self._progress is not None:
+            sink = Observed(sink, job.ref, self._progress)
+        tail = Tail(job.ref, self._tail_options, start.mark, now=time.monotonic(), links=start.links)
+        job.follower = Follower(self._reader, tail, sink)
+        if self._follows:
+            await job.follower.catch_up()
+            skipping.end()
+        else:
+            await job.follower.run()
+            self._end(job)
+
+    # --- all at once
+
+    async def _follow_all(self) -> None:
+        if not self._follows:
+            return
+        followers = [asyncio.create_task(self._follow(job)) for job in self._jobs if job.follower is not None]
+        watches = [asyncio.create_task(watch) for watch in self._watches()]
+        try:
+            await asyncio.gather(*followers)
+        finally:
+            await _cancel([*followers, *watches])
+        if self._lost and not self._finishing:
+            self._messages.say("no files remaining")
+
+    async def _follow(self, job: _Job) -> None:
+        assert job.follower is not None
+        try:
+            await job.follower.run()
+            self._end(job)
+        except TailerError as error:
+            await self._fail(job, error)
+
+    def _watches(self) -> Iterator[Coroutine[None, None, None]]:
+        if self._options.pids:
+            yield self._end_with_processes()
+        if self._options.exit_idle is not None:
+            yield self._end_when_idle(self._options.exit_idle)
+
+    async def _end_with_processes(self) -> None:
+        # A process that is not our child dies without telling us, so it is looked at again and again.
+        while any(map(_is_alive, self._options.pids)):  # noqa: ASYNC110 - nobody could set an Event
+            await asyncio.sleep(self._options.interval)
+        self._finish()
+
+    async def _end_when_idle(self, seconds: float) -> None:
+        while (left := self._last_news + seconds - time.monotonic()) > 0:  # noqa: ASYNC110 - it is time itself
+            await asyncio.sleep(left)
+        self._finish()
+
+    def _finish(self) -> None:
+        """One last look at every object, then the end."""
+        self._finishing = True
+        for job in self._jobs:
+            if job.follower is not None:
+                tail = job.follower.tail
+                tail.options = replace(tail.options, follow=Follow.NO)
+                job.follower.wake()
+
+    # --- what goes wrong
+
+    async def _persist(self, ref: ObjectRef, ask: Callable[[], Awaitable[_Result]]) -> _Result:
+        """Ask again while that may help: for ever where the object is waited for, else a few times."""
+        attempt = 0
+        while True:
+            try:
+                return await ask()
+            except TailerError as error:
+                attempt += 1
+                if not error.retriable or (attempt >= self._tail_options.attempts and not self._waits):
+                    raise
+                if attempt == 1 and self._waits:
+                    self._messages.say(f"cannot open {quote(ref)} for reading: {error}; trying again")
+                await asyncio.sleep(back_off(attempt, random.random(), error.retry_after))
+
+    def _cannot_open(self, ref: ObjectRef, why: object) -> None:
+        self._messages.say(f"cannot open {quote(ref)} for reading: {why}")
+        self._note(UNREADABLE)
+
+    async def _fail(self, job: _Job, error: TailerError) -> None:
+        """Say what ended the reading of one object. Raises what ends all of it: output that cannot be written."""
+        if job.mirror is not None:
+            error = job.mirror.settle(error)
+        elif isinstance(error, SinkError):
+            raise error
+        self._say_failure(job, error)
+        self._messages.trace(error)
+        self._note(UNPROVEN if isinstance(error, IntegrityError) else UNREADABLE)
+        self._end(job, error)
+        if self._options.json:
+            await self._printer.write(job.ref, "", encode_failure(job.ref, error))
+
+    def _end(self, job: _Job, error: TailerError | None = None) -> None:
+        """Whoever counts or draws hears that nothing more comes of this object."""
+        if self._progress is not None:
+            self._progress.finish(job.ref)
+        if self._metrics is not None:
+            self._metrics.end(job.ref, error)
+
+    def _say_failure(self, job: _Job, error: TailerError) -> None:
+        if isinstance(error, ObjectNotFound):
+            self._lost += 1
+            if not job.said.missing:
+                self._messages.say(f"cannot open {job.name} for reading: No such key")
+        elif isinstance(error, IntegrityError | SinkError):
+            self._messages.say(error)
+        elif job.follower is None:
+            self._messages.say(f"cannot open {job.name} for reading: {error}")
+        else:
+            self._messages.say(f"error reading {job.name}: {error}")
+
+
+def tail_options(options: Options) -> TailOptions:
+    """What the machine of each object is told."""
+    slowest = _SLOWEST if options.exit_idle is None else min(_SLOWEST, options.exit_idle)
+    return TailOptions(
+        follow=Follow(options.follow),
+        retry=options.retry,
+        integrity=Integrity(options.integrity),
+        poll=Poll(options.poll),
+        delimiter=options.delimiter if options.json else None,
+        pace=Pace(fastest=options.interval, slowest=max(slowest, options.interval)),
+    )
+
+
+@contextmanager
+def _interruptions(interrupted: asyncio.Future[int], stream: OutputStream | None) -> Iterator[None]:
+    """Meanwhile, a signal or a reader that goes away settles `interrupted` with the exit status."""
+
+    def interrupt(status: int) -> None:
+        if not interrupted.done():
+            interrupted.set_result(status)
+
+    loop = asyncio.get_running_loop()
+    for number, status in ((signal.SIGINT, INTERRUPTED), (signal.SIGTERM, TERMINATED)):
+        loop.add_signal_handler(number, interrupt, status)
+    end_watch = None if stream is None else stream.on_hangup(lambda: interrupt(CLOSED_PIPE))
+    try:
+        yield
+    finally:
+        if end_watch is not None:
+            end_watch()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+async def _cancel(tasks: list[asyncio.Task[_Result]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
