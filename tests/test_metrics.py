@@ -30,9 +30,8 @@ from tailer.core.events import (
     Unproven,
     Verified,
 )
-from tailer.core.position import ObjectMeta, ObjectRef, Position
+from tailer.core.position import ObjectMeta, ObjectRef, Position, Window
 from tailer.core.ranges import ByteRange
-from tailer.follow import Window
 from tailer.metrics import CODE_CLASSES, OPERATIONS, RESULTS, STATES, Metrics, parse_listen
 from tailer.version import __version__
 

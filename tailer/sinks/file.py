@@ -63,6 +63,7 @@ class FileMirror:
         self._expect_proof = expect_proof
         self._inherited = 0  # bytes that stood there before, until they are proven to be the object's
         self._proven = 0  # bytes that a cut after a broken chain leaves standing
+        self._refusal: ObjectReplaced | None = None
         self._busy = threading.Lock()  # a cancelled write goes on in its thread: whatever follows waits
 
     @classmethod
@@ -195,17 +196,18 @@ class FileMirror:
                 self._cut(self._proven)
         except SinkError as trouble:
             return trouble
-        if self._inherited and not isinstance(error, CrcMissing):
-            disowned = self._disowned(str(error))
-            disowned.__cause__ = error
-            return disowned
-        return error
+        if not self._inherited or error is self._refusal or isinstance(error, CrcMissing):
+            return error
+        refusal = self._disowned(str(error.args[0]))
+        refusal.__cause__ = error
+        return refusal
 
     def _disowned(self, why: str) -> ObjectReplaced:
-        return ObjectReplaced(
+        self._refusal = ObjectReplaced(
             f"the {self._inherited} bytes of {str(self.path)!r} are not the beginning of the object: {why}",
             hint="they were left as they are; move the file away or mirror into another one",
         )
+        return self._refusal
 
     async def close(self) -> None:
         """Finish the write in hand and let go of the file. Raises SinkError when its fsync failed."""

@@ -9,14 +9,24 @@ import subprocess
 import sys
 import textwrap
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tailer.core import crc64
 from tailer.core.events import Appeared, Batch, Failed, Gone, Replaced, Rewound, Sealed, Truncated, Verified
-from tailer.core.position import ObjectMeta, ObjectRef, Position
-from tailer.errors import ChainBroken, ConnectionLost, CrcMissing, ObjectReplaced, SinkError
+from tailer.core.position import ObjectMeta, ObjectRef, Position, Window
+from tailer.core.tail import Follow, Mark, Tail, TailOptions
+from tailer.errors import (
+    ChainBroken,
+    ConnectionLost,
+    CrcMissing,
+    ObjectReplaced,
+    RangeNotSatisfiable,
+    SinkError,
+    TailerError,
+)
+from tailer.follow import Follower
 from tailer.sinks.file import FileMirror
 
 if TYPE_CHECKING:
@@ -24,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tailer.core.events import Event
+    from tailer.core.ranges import ByteRange
 
 REF = ObjectRef("b", "logs/app.log")
 
@@ -190,6 +201,16 @@ def test_an_error_that_ends_the_run_names_a_file_that_is_not_the_objects(
     assert path.read_bytes() == b"other"
 
 
+def test_a_refusal_of_its_own_is_settled_already(path: Path) -> None:
+    path.write_bytes(b"other")
+    mirror = FileMirror.open(path)
+    asyncio.run(mirror.resume())
+    with pytest.raises(ObjectReplaced) as refused:
+        asyncio.run(mirror.notice(Replaced(1, "its version changed")))
+    assert mirror.settle(refused.value) is refused.value
+    drive(mirror)
+
+
 def test_once_proven_the_file_may_be_started_over(path: Path) -> None:
     path.write_bytes(b"12345")
     steps = [proof(5), Replaced(1, "its version changed"), batch(0, b"new", 1)]
@@ -253,6 +274,64 @@ def test_settling_says_so_when_the_file_cannot_be_cut_any_more(path: Path) -> No
     path.unlink()
     assert isinstance(mirror.settle(ChainBroken("CRC")), SinkError)
     drive(mirror)
+
+
+# --- together with the machine and its driver
+
+
+class ScriptedObject:
+    """An object in memory, behind the face of a client."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def meta(self) -> ObjectMeta:
+        return ObjectMeta(len(self.data), crc64.update(self.data), "Appendable")
+
+    async def head(self, ref: ObjectRef) -> ObjectMeta:
+        return self.meta()
+
+    async def fetch(self, ref: ObjectRef, range: ByteRange) -> Window:
+        if range.start >= len(self.data):
+            raise RangeNotSatisfiable("behind the end", status=416)
+        return Window(range.start, self.data[range.start : range.stop], self.meta())
+
+
+def mirror_once(path: Path, data: bytes, **options: Any) -> TailerError | None:
+    """One run of a mirror at `path` of an object that holds `data`: the error that ended it."""
+
+    async def run() -> TailerError | None:
+        mirror = FileMirror.open(path)
+        try:
+            mark = Mark.at(await mirror.resume())
+            tail = Tail(REF, TailOptions(max_window=4096, **options), mark)
+            await Follower(ScriptedObject(data), tail, mirror).catch_up()
+        except TailerError as error:
+            return mirror.settle(error)
+        finally:
+            await mirror.close()
+        return None
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("follow", Follow)
+def test_run_after_run_the_file_becomes_the_object(path: Path, follow: Follow) -> None:
+    data = os.urandom(50_000)
+    for length in (0, 1, 20_000, 20_000, 50_000):
+        assert mirror_once(path, data[:length], follow=follow) is None
+        assert path.read_bytes() == data[:length]
+
+
+@pytest.mark.parametrize("follow", Follow)
+@pytest.mark.parametrize("length", [10_000, 19_999, 20_000, 20_001, 90_000])
+def test_another_object_is_found_out_and_the_file_left_alone(path: Path, follow: Follow, length: int) -> None:
+    kept = os.urandom(20_000)
+    path.write_bytes(kept)
+    error = mirror_once(path, b"\0" + os.urandom(length), follow=follow)
+    assert isinstance(error, ObjectReplaced)
+    assert str(error).startswith(f"the 20000 bytes of '{path}' are not the beginning of the object: ")
+    assert path.read_bytes() == kept
 
 
 # --- what cannot be opened
