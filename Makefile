@@ -20,7 +20,7 @@ $(READY): pyproject.toml
 	@touch $(READY)
 
 demo: $(READY)
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks.demo $(if $(FILE),--file '$(FILE)')
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python demo.py $(if $(FILE),--file '$(FILE)')
 
 test: $(READY)
 	$(BIN)/python -m pytest -q

@@ -1,0 +1,75 @@
+"""How fast an object that is already there is read: against curl, which checks nothing, and a loop over oss2."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from benchmarks import servers
+from benchmarks.measure import Result, in_turn, ratio
+
+GIB = 1 << 30
+MIB = 1 << 20
+OSS2 = Path(__file__).parent.parent / ".venv-oss2" / "bin" / "python"
+LOOP = Path(__file__).parent / "oss2_loop.py"
+
+
+def environment(port: int) -> dict[str, str]:
+    return {
+        "OSS_ENDPOINT": f"http://127.0.0.1:{port}",
+        "OSS_REGION": "cn-hangzhou",
+        "OSS_ACCESS_KEY_ID": "bench",
+        "OSS_ACCESS_KEY_SECRET": "bench-secret",
+    }
+
+
+def fast_line(size: int = GIB, runs: int = 5) -> str:
+    """1 GiB over loopback: into a file, into /dev/null, into a pipe."""
+    with servers.static_object(size) as port, tempfile.TemporaryDirectory() as folder:
+        url, tail = f"http://127.0.0.1:{port}/bench/object", "oss-tail -c +1 oss://bench/object"
+        to_file = {
+            "oss-tail -o": f"rm -f {folder}/a; {tail} -o {folder}/a",
+            "curl -o": f"rm -f {folder}/b; curl -s -o {folder}/b {url}",
+            "oss2 loop, CRC on": f"rm -f {folder}/c; {OSS2} {LOOP} {url} {folder}/c",
+        }
+        to_null = {"oss-tail": f"{tail} > /dev/null", "curl": f"curl -s {url} > /dev/null"}
+        to_pipe = {"oss-tail": f"{tail} | cat > /dev/null", "curl": f"curl -s {url} | cat > /dev/null"}
+        rows = []
+        for where, commands in (("a file", to_file), ("/dev/null", to_null), ("a pipe", to_pipe)):
+            results = in_turn(commands, runs, environment(port))
+            rows += [row(where, size, results, name) for name in results]
+    return (
+        f"## Catch-up of {size // MIB:,} MiB over loopback\n\n"
+        "From nginx serving a static file with its recorded CRC-64. oss-tail checks the CRC-64 of every byte, "
+        "curl checks nothing.\n\n" + table(rows)
+    )
+
+
+def slow_line(size: int = GIB // 2, runs: int = 3, round_trip: float = 0.020, rate: float = 25e6) -> str:
+    """The same over a long, thin line per connection."""
+    with servers.static_object(size) as port, servers.slow_line(port, round_trip, rate) as far:
+        url = f"http://127.0.0.1:{far}/bench/object"
+        commands = {
+            "oss-tail": "oss-tail -c +1 oss://bench/object > /dev/null",
+            "curl": f"curl -s {url} > /dev/null",
+        }
+        results = in_turn(commands, runs, environment(far))
+    return (
+        f"## Catch-up of {size // MIB:,} MiB over {round_trip * 1000:.0f} ms and {rate / 1e6:.0f} MB/s per connection\n\n"
+        "Through a proxy that delays and throttles each connection; oss-tail fetches windows in parallel and "
+        "delivers them in order.\n\n" + table([row("/dev/null", size, results, name) for name in results])
+    )
+
+
+def row(where: str, size: int, results: dict[str, Result], name: str) -> tuple[str, ...]:
+    ours = next(iter(results.values()))
+    result = results[name]
+    against = "" if result is ours else f"{ratio(ours, result):.2f} ×"
+    rate = f"{size / result.wall / 1e6:,.0f} MB/s"
+    return where, name, rate, f"{result.cpu:.2f} s", f"{result.rss / MIB:.0f} MiB", against
+
+
+def table(rows: list[tuple[str, ...]]) -> str:
+    head = ("into", "by", "rate", "CPU", "peak RSS", "oss-tail is faster by")
+    lines = [" | ".join(cells) for cells in (head, ("---",) * len(head), *rows)]
+    return "\n".join(f"| {line} |" for line in lines)
