@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import tempfile
 import time
@@ -28,7 +29,7 @@ from tailer.core.events import (
 )
 from tailer.core.position import Window as Window
 from tailer.core.tail import Integrity, Tail
-from tailer.errors import TailerError
+from tailer.errors import SinkError, TailerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -95,13 +96,15 @@ class Follower:
         self._chance = chance
         self._under_way: deque[asyncio.Task[Window]] = deque()
         self._woken = asyncio.Event()
-        self._spool = _Spool() if tail.options.integrity is Integrity.STRICT else None
+        strict = tail.options.integrity is Integrity.STRICT
+        self._spool = _Spool(tail.mark.delivered.offset) if strict else None
 
     async def catch_up(self) -> None:
-        """Hand on all that exists now. Returns too when the object is missing and waited for.
+        """Look once, and hand on all that exists now. Returns too when the object is missing and waited for.
 
         Raises what `run` raises.
         """
+        self.tail.wake(self._clock())
         await self._drive(until_idle=True)
 
     async def run(self) -> None:
@@ -126,14 +129,20 @@ class Follower:
                     return self._end(action)
                 await self._perform(action)
                 await self._deliver()
+        except BaseException:
+            self._drop_spool()
+            raise
         finally:
             await self._cancel()
 
     def _end(self, stop: Stop) -> None:
-        if self._spool is not None:
-            self._spool.close()
+        self._drop_spool()
         if stop.error is not None:
             raise stop.error
+
+    def _drop_spool(self) -> None:
+        if self._spool is not None:
+            self._spool.close()
 
     async def _perform(self, action: Action) -> None:
         if isinstance(action, Fetch):
@@ -188,22 +197,25 @@ class Follower:
                 await self._sink.notice(event)
 
     async def _deliver_proven(self, spool: _Spool, event: Event) -> None:
-        """The strict way: a batch waits on disk until it is verified, and a rewind voids only what waits."""
+        """The strict way: a batch waits on disk until it is verified, and a rewind voids what waits."""
         if isinstance(event, Batch):
             spool.add(event)
-            if event.verified:
-                await self._release(spool, event.end)
-            return
-        if isinstance(event, Verified):
-            await self._release(spool, event.position.offset)
-        elif isinstance(event, Rewound | Replaced | Truncated | Appeared):
-            spool.clear()
-        if not isinstance(event, Rewound):
+        elif isinstance(event, Verified):
+            spool.prove(event)
+        elif isinstance(event, Rewound):
+            await self._rewind(spool, event)
+        elif isinstance(event, Replaced | Truncated | Appeared):
+            spool.begin(0)
+        for batch in spool.take():
+            await self._hand_on(batch)
+        if not isinstance(event, Batch | Rewound):
             await self._sink.notice(event)
 
-    async def _release(self, spool: _Spool, proven: int) -> None:
-        for batch in spool.take(proven):
-            await self._hand_on(batch)
+    async def _rewind(self, spool: _Spool, event: Rewound) -> None:
+        """The sink hears only of what it has: pieces of a long record, or what came before a resume."""
+        if (end := spool.delivered) > event.to:
+            await self._sink.notice(replace(event, end=end))
+        spool.begin(min(end, event.to))
 
     async def _hand_on(self, batch: Batch) -> None:
         await self._sink.write(batch)
@@ -211,30 +223,58 @@ class Follower:
 
 
 class _Spool:
-    """Batches that wait for their proof: the first 8 MiB in memory, more in a nameless temporary file."""
+    """Batches that wait for their proof: the first 8 MiB in memory, more in a nameless temporary file.
 
-    def __init__(self) -> None:
+    `delivered` is the offset up to which they were let go. Raises SinkError when the disk does not hold them.
+    """
+
+    def __init__(self, delivered: int) -> None:
         self._file = tempfile.SpooledTemporaryFile(max_size=_SPOOL_IN_MEMORY)  # noqa: SIM115 - closed by close()
         self._waiting: deque[tuple[int, int, Batch]] = deque()
+        self.begin(delivered)
+
+    def begin(self, delivered: int) -> None:
+        """Forget what waits; the next batch starts at `delivered`."""
+        self.delivered = delivered
+        self._proven = self._unproven = 0
+        self._clear()
 
     def add(self, batch: Batch) -> None:
-        at = self._file.seek(0, 2)
-        self._file.write(batch.data)
+        with self._disk_errors():
+            at = self._file.seek(0, 2)
+            self._file.write(batch.data)
         self._waiting.append((at, len(batch.data), replace(batch, data=b"")))
 
-    def take(self, proven: int) -> Iterator[Batch]:
-        """Those that end at or before the offset `proven`, in order."""
-        while self._waiting and self._waiting[0][2].end <= proven:
-            at, length, batch = self._waiting.popleft()
-            self._file.seek(at)
-            yield replace(batch, data=self._file.read(length), verified=True)
-        if not self._waiting:
-            self.clear()
+    def prove(self, verified: Verified) -> None:
+        self._proven, self._unproven = verified.position.offset, verified.unproven
 
-    def clear(self) -> None:
+    def take(self) -> Iterator[Batch]:
+        """Those that need not wait any more, in order; the ones that nothing can ever vouch for say so."""
+        while self._waiting and self._waiting[0][2].end <= self._proven:
+            at, length, batch = self._waiting.popleft()
+            with self._disk_errors():
+                self._file.seek(at)
+                data = self._file.read(length)
+            self.delivered = batch.end
+            yield replace(batch, data=data, verified=batch.start >= self._unproven)
+        if not self._waiting:
+            self._clear()
+
+    def _clear(self) -> None:
         self._waiting.clear()
-        self._file.seek(0)
-        self._file.truncate()
+        with self._disk_errors():
+            self._file.seek(0)
+            self._file.truncate()
+
+    @contextlib.contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = f"cannot keep unproven bytes in a temporary file: {error.strerror}"
+            raise SinkError(reason, hint="TMPDIR names its folder") from error
 
     def close(self) -> None:
-        self._file.close()
+        """Drop everything. What a full disk did not take is void anyway."""
+        with contextlib.suppress(OSError):
+            self._file.close()

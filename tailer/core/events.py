@@ -132,7 +132,10 @@ class Verified:
 
 @dataclass(frozen=True, slots=True)
 class Rewound:
-    """The chain broke: what was handed out in [to, end) of this generation is void and will come again."""
+    """The chain broke: what was handed out in [to, end) of this generation is void.
+
+    What belongs there comes next, unless another generation begins or the follow ends.
+    """
 
     generation: int
     to: int

@@ -41,9 +41,9 @@ class Framer:
         self.inside = inside
 
     @property
-    def kept(self) -> int:
-        """How many bytes wait for the end of their record."""
-        return len(self._kept)
+    def kept(self) -> bytes:
+        """The bytes that wait for the end of their record."""
+        return self._kept
 
     def feed(self, data: bytes | bytearray | memoryview) -> Frame | None:
         """Take the next bytes; give what can be handed on, None when no record (or piece) is complete."""
@@ -75,6 +75,8 @@ class LastRecords:
     """
 
     def __init__(self, size: int, count: int, delimiter: bytes = b"\n") -> None:
+        if len(delimiter) != 1:
+            raise ValueError(f"a delimiter is one byte, not {delimiter!r}")
         self._delimiter = delimiter
         self._stop = size
         self._wanted = count

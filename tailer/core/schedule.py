@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+_FASTEST_POLL = 0.01
 _BACKOFF_BASE = 0.2
 _BACKOFF_LIMIT = 20.0
 
@@ -14,7 +15,7 @@ _BACKOFF_LIMIT = 20.0
 @dataclass(frozen=True, slots=True)
 class Pace:
     """How often to poll, in seconds: every `fastest` while the object grows and for `patience` polls after,
-    then each time half as long again, up to `slowest`."""
+    then each time half as long again, up to `slowest`. Never more often than every 10 ms."""
 
     fastest: float = 1.0
     slowest: float = 5.0
@@ -23,7 +24,8 @@ class Pace:
     def after(self, unchanged: int) -> float:
         """Seconds to the next poll when the last `unchanged` polls found nothing new."""
         steps = min(64, max(0, unchanged - self.patience))
-        return min(self.fastest * 1.5**steps, max(self.slowest, self.fastest))
+        fastest = max(self.fastest, _FASTEST_POLL)
+        return min(fastest * 1.5**steps, max(self.slowest, fastest))
 
 
 def back_off(attempt: int, chance: float, at_least: float | None = None) -> float:
@@ -45,10 +47,10 @@ class Readahead:
 
     def __init__(self, largest: int, deepest: int) -> None:
         self._largest = largest
+        self._smallest = min(largest, 64 * 1024)
         self._deepest = deepest
         self.window = min(largest, 512 * 1024)
         self.depth = min(deepest, 2)
-        self._growing = True
         self._settled = False
         self._best = 0.0
         self._bytes = 0
@@ -62,13 +64,16 @@ class Readahead:
     def learn(self, size: int, asked_at: float, now: float) -> None:
         """A window of `size` bytes, asked for at `asked_at`, has come."""
         took = now - asked_at
-        if self._growing and size >= self.window:
-            self._growing = took < 0.25 and self.window < self._largest
-            self.window = min(self._largest, self.window * 2) if self._growing else self.window
-        elif took > 1.0:
-            self.window = min(self._largest, max(64 * 1024, self.window // 2))
-        if not self._growing and not self._settled:
+        if took < 0.25 and self.window <= size and self.window < self._largest:
+            self._resize(min(self._largest, self.window * 2))
+        elif took > 1.0 and self.window > self._smallest:
+            self._resize(max(self._smallest, self.window // 2))
+        elif not self._settled:
             self._measure(size, now)
+
+    def _resize(self, window: int) -> None:
+        self.window = window
+        self.restart()
 
     def _measure(self, size: int, now: float) -> None:
         if self._since is None:

@@ -11,16 +11,18 @@ before it. Bytes of a window that reaches the end are therefore handed out only 
 a window in the middle (catching up) are handed out as they come and are void if the next proof fails
 (`Rewound`). One reading that does not fit is read again from the last proven position; the same bytes
 with the same misfit are another object under the name, different bytes are noise on the way. Nothing is
-concluded from a HEAD alone: a length or a CRC in it that does not fit makes the machine ask for the last
-byte it has and all behind it, and that answer decides (a stale HEAD then does no harm).
+concluded from a HEAD alone: a length, a CRC, a type or a version in it that does not fit makes the machine ask
+for the last byte it has and all behind it, and that answer decides (a stale HEAD then does no harm). When an
+object is over for us, the record that it left unfinished is handed on before the word of what came after it.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tailer import errors
 from tailer.core.chain import Break, Chain
@@ -122,9 +124,19 @@ class TailOptions:
     exit_idle: float | None = None
 
 
+class _HandedOut(NamedTuple):
+    """Bytes [start, end) that wait for their acknowledgement, and where the mark stands `then`."""
+
+    generation: int
+    start: int
+    end: int
+    then: Position
+    inside: bool
+
+
 class Tail:
     """Follows one object from `mark` on. `links` are statements known from earlier answers about the same
-    object: they tie a start in the middle, and are checked when the chain reaches them."""
+    object: they tie a start whose CRC-64 is not known. A start that has one needs none."""
 
     def __init__(
         self,
@@ -152,7 +164,8 @@ class Tail:
         self._due = now
         self._pause = now
         self._grown_at = now
-        self._idle = False
+        self._restarts = 0
+        self._told_size = -1
         self._anchors = tuple(links)
         self._begin(self._mark.delivered, self._mark.verified, inside=self._mark.inside)
 
@@ -168,15 +181,17 @@ class Tail:
         self._chain = self._new_chain(start, proven, watch)
         self._framer = Framer(self.options.delimiter, self.options.max_record, inside=inside)
         self._safe = self._told = proven
-        self._handed_out = start.offset
+        self._handed_out = self._cut = start.offset
         self._ends: deque[Position] = deque([] if inside else [self._chain.position])
-        self._emitted: deque[tuple[Position, bool]] = deque()
+        self._emitted: deque[_HandedOut] = deque()
+        self._remains: tuple[Batch, Position] | None = None
         self._next = start.offset
         self._target = 0
         self._break: Break | None = None
         self._readings = 0
         self._doubt: ObjectMeta | None = None
         self._doubted = 0
+        self._idle = False
         self._cancel = self._cancel or bool(self._asked)
 
     def _new_chain(self, start: Position, proven: Position, watch: int | None) -> Chain:
@@ -260,29 +275,33 @@ class Tail:
     def wake(self, now: float) -> None:
         """Poll at once. A hint only: it says nothing about the object."""
         self._due = min(self._due, now)
+        self._idle = False
 
     def acknowledge(self, batch: Batch) -> None:
         """The sink took `batch`. Raises ValueError unless it is the next one in order: nothing is stepped over."""
-        if batch.generation != self._generation or batch.start != self._mark.delivered.offset:
-            raise ValueError(f"{batch.start} of generation {batch.generation} is not next after {self._mark.delivered}")
-        position, inside = self._emitted.popleft()
-        if position.offset != batch.end:
-            raise ValueError(f"a batch that ends at {batch.end} was not handed out, {position.offset} was")
-        self._mark = self._marked(position, inside)
+        oldest = self._emitted[0] if self._emitted else None
+        if oldest is None or oldest[:3] != (batch.generation, batch.start, batch.end):
+            given = f"[{batch.start}, {batch.end}) of generation {batch.generation}"
+            raise ValueError(f"{given} is not what was handed out next after {self._mark.delivered}")
+        self._emitted.popleft()
+        self._mark = self._marked(oldest.then, oldest.inside)
 
     def observe(self, meta: ObjectMeta, now: float) -> None:
         """A HEAD (or a row of a list) says `meta`. Decides nothing but that there is something to ask for."""
-        if not self._meet(meta, now):
+        if self._seen is not None and not self._gone and _changed(self._seen, meta):
+            self._attempt = 0
+            self._doubt, self._due = meta, now
             return
+        self._meet(meta, now)
         offset = self._chain.position.offset
         if meta.size > offset:
             self._extend(meta.size)
         elif self._fits(meta, offset):
+            self._doubted = 0
             self._confirm(meta)
             self._settle(meta, now)
         else:
-            self._doubt = meta
-            self._due = now
+            self._doubt, self._due = meta, now
 
     def receive(self, start: int, data: bytes | bytearray | memoryview, meta: ObjectMeta, now: float) -> None:
         """The oldest window asked for has come: bytes from `start` on, and what the same answer says.
@@ -335,34 +354,68 @@ class Tail:
         if known is not None and (changed := _changed(known, meta)):
             self._replace(changed, now)
             return False
-        if known is None or meta.size > known.size:
-            self._events.append(Grew(self._generation, self._chain.position.offset, meta.size))
+        self._tell_size(meta)
         return True
+
+    def _tell_size(self, meta: ObjectMeta) -> None:
+        if meta.size > self._told_size:
+            self._told_size = meta.size
+            self._events.append(Grew(self._generation, self._chain.position.offset, meta.size))
 
     def _appear(self, known: ObjectMeta | None, meta: ObjectMeta, now: float) -> None:
         """After it was missing: the very same object again needs no word, another one begins at 0."""
         if known is not None or self._chain.position.offset:
-            self._next_generation()
+            self._next_generation(now)
         self._grown_at = now
         self._events.append(Appeared(self._generation, meta))
-        self._events.append(Grew(self._generation, 0, meta.size))
+        self._tell_size(meta)
 
-    def _next_generation(self) -> None:
+    def _next_generation(self, now: float) -> None:
+        """Begin at 0 of the object that stands under the name now.
+
+        One that does not even last to its first proof is followed by a pause, so that two answers that
+        contradict each other for ever do not make us ask for ever without a breath.
+        """
+        remains = self._unfinished()
         self._generation += 1
         start = Position(0, 0, self._generation)
         self._anchors = ()
-        self._mark = Mark.at(start)
+        self._told_size = -1
         self._begin(start, start)
+        if remains is None:
+            self._mark = Mark.at(start)
+        else:
+            self._hand_out(remains[0], start)
+        if self._restarts:
+            self._pause = now + back_off(self._restarts, 0.5)
+        self._restarts += 1
+
+    def _unfinished(self) -> tuple[Batch, Position] | None:
+        """The last record of an object that is over for us: proven, not handed out, and never to be ended."""
+        end = self._chain.position if self.options.integrity is Integrity.OFF else self._chain.proven
+        length = end.offset - self._cut
+        if self._cut == self._handed_out and 0 < length <= len(self._framer.kept):
+            return self._batch(Frame(self._framer.kept[:length], first=not self._framer.inside), end), end
+        fits = self._remains is not None and self._remains[0].start == self._handed_out
+        return self._remains if fits else None
+
+    def _part(self) -> None:
+        """The end, and no other object comes: hand on what this one left unfinished."""
+        if (remains := self._unfinished()) is not None:
+            self._hand_out(*remains)
 
     def _replace(self, reason: str, now: float) -> None:
         """Another object stands under the name."""
         self._drop_plan()
         if self.options.follow is not Follow.NAME:
+            self._part()
             self._stop = Stop(errors.ObjectReplaced(f"{self.ref}: {reason}", hint="-F goes on with the new one"))
             return
-        self._next_generation()
+        self._next_generation(now)
         self._grown_at = self._due = now
         self._events.append(Replaced(self._generation, reason))
+        if self._seen is not None:
+            self._tell_size(self._seen)
 
     def _shrink(self, size: int | None, now: float) -> None:
         """The object is shorter than what we have of it, by two answers."""
@@ -370,9 +423,10 @@ class Tail:
         if self.options.follow is not Follow.NAME:
             length = "" if size is None else f"to {size} bytes "
             reason = f"{self.ref}: truncated {length}after {offset} were read"
+            self._part()
             self._stop = Stop(errors.ObjectReplaced(reason, hint="-F starts over"))
             return
-        self._next_generation()
+        self._next_generation(now)
         self._grown_at = self._due = now
         self._events.append(Truncated(self._generation, offset, size))
 
@@ -405,12 +459,14 @@ class Tail:
             return
         if meta.link is not None and self.options.integrity is not Integrity.OFF:
             self._chain.expect(meta.link)
+        before = copy(self._framer)
         frame = self._framer.feed(data)
-        cut = len(data) - self._framer.kept
+        cut = len(data) - len(self._framer.kept)
         found = self._chain.feed(data[: max(0, cut)])
         boundary = self._chain.position
         found = found or self._chain.feed(data[max(0, cut) :])
         if found is not None:
+            self._framer = before
             self._doubt_bytes(found, now)
             return
         if frame is not None:
@@ -433,26 +489,31 @@ class Tail:
         return True
 
     def _emit(self, frame: Frame, boundary: Position) -> None:
+        """Hand out what ends at `boundary`."""
+        self._hand_out(self._batch(frame, boundary), boundary)
+        self._handed_out = self._cut = boundary.offset
+        if frame.last and self.options.integrity is not Integrity.OFF:
+            self._ends.append(boundary)
+
+    def _hand_out(self, batch: Batch, then: Position) -> None:
+        self._emitted.append(_HandedOut(batch.generation, batch.start, batch.end, then, not batch.last))
+        self._events.append(batch)
+
+    def _batch(self, frame: Frame, boundary: Position) -> Batch:
         start = boundary.offset - len(frame.data)
         proven = self._chain.proven.offset >= boundary.offset and start >= self._chain.unproven
-        self._emitted.append((boundary, not frame.last))
-        self._events.append(
-            Batch(
-                self.ref,
-                self._generation,
-                start,
-                boundary.offset,
-                frame.data,
-                verified=proven and self.options.integrity is not Integrity.OFF,
-                delimiter=self.options.delimiter,
-                limit=self.options.max_record,
-                first=frame.first,
-                last=frame.last,
-            )
+        return Batch(
+            self.ref,
+            self._generation,
+            start,
+            boundary.offset,
+            frame.data,
+            verified=proven and self.options.integrity is not Integrity.OFF,
+            delimiter=self.options.delimiter,
+            limit=self.options.max_record,
+            first=frame.first,
+            last=frame.last,
         )
-        self._handed_out = boundary.offset
-        if frame.last:
-            self._ends.append(boundary)
 
     def _note_proof(self) -> None:
         proven = self._chain.proven
@@ -463,6 +524,7 @@ class Tail:
             self._break, self._readings = None, 0
         if proven.offset > self._told.offset:
             self._told = proven
+            self._restarts = 0
             self._events.append(Verified(proven, self._chain.unproven))
 
     def _marked(self, delivered: Position, inside: bool) -> Mark:
@@ -493,6 +555,7 @@ class Tail:
     def _rest(self, now: float) -> None:
         """Nothing more for now."""
         self._idle = True
+        self._restarts = 0
         self._target = 0
         self._next = self._chain.position.offset
         self._readahead.restart()
@@ -509,6 +572,7 @@ class Tail:
     def _doubt_bytes(self, found: Break, now: float) -> None:
         """Bytes and statement disagree: read again from the last proven place; decide at the second reading."""
         self._readings += 1
+        self._void()
         first, seen_again = self._break, self._chain.watched
         if first is not None and seen_again == first.computed:
             self._judge(found, now)
@@ -517,14 +581,23 @@ class Tail:
         else:
             self._rewind(found, now)
 
+    def _void(self) -> None:
+        """Take back what was handed out behind the last proof."""
+        if self._handed_out > self._safe.offset:
+            self._events.append(Rewound(self._generation, self._safe.offset, self._handed_out))
+        if self._mark.delivered.offset > self._safe.offset:
+            self._mark = Mark.at(self._safe)
+        self._handed_out = self._safe.offset
+        self._emitted.clear()
+
     def _rewind(self, found: Break, now: float) -> None:
         readings, safe = self._readings, self._safe
-        if self._handed_out > safe.offset:
-            self._events.append(Rewound(self._generation, safe.offset, self._handed_out))
-        if self._mark.delivered.offset > safe.offset:
-            self._mark = Mark.at(safe)
+        remains, proven = self._unfinished(), self._chain.proven
+        if safe.crc64 is None and proven.crc64 is not None:
+            # What tied the loose chain must tie it again, or the next reading would trust anything.
+            self._anchors = (Link(proven.offset, proven.crc64),)
         self._begin(safe, safe, watch=found.size)
-        self._break, self._readings = found, readings
+        self._break, self._readings, self._remains = found, readings, remains
         self._target = found.size
         if readings > 1:
             self._pause = now + back_off(readings, 0.5)
@@ -557,6 +630,8 @@ class Tail:
             waits = waits and options.follow is Follow.NAME
         elif isinstance(error, errors.BucketNotFound) and self._seen is None:
             waits = False
+        if was_there and not waits:
+            self._part()
         if was_there or (waits and not self._gone):
             self._events.append(Gone(self._generation, self._chain.position.offset))
         self._gone = True
@@ -569,7 +644,7 @@ class Tail:
     def _run_out(self, asked: ByteRange, error: errors.TailerError, now: float, chance: float) -> None:
         """416: no byte at the first offset asked for."""
         offset = self._chain.position.offset
-        if offset == 0:
+        if self._gone or (offset == 0 and self._may_be_empty()):
             self._meet_empty(now)
         elif asked.start < offset and self._doubt is not None and self._doubt.size < offset:
             self._shrink(self._doubt.size, now)
@@ -582,17 +657,26 @@ class Tail:
 
     def _look_again(self, error: errors.TailerError, now: float, chance: float) -> None:
         """Two answers contradict each other: one of them is old. The next one may tell which."""
+        # Each HEAD that succeeds makes `_attempt` 0 again, so the contradictions count by themselves.
+        self._attempt = max(self._attempt, self._doubted)
         self._doubted += 1
         self._target = 0
         self._doubt = None
         self._try_again(error, now, chance)
 
+    def _may_be_empty(self) -> bool:
+        """Is an empty object what the other answers speak of, too? Without HEAD two refusals must do."""
+        known = self._doubt or self._seen
+        return known is None or known.size == 0 or (self._doubted > 0 and self.options.poll is Poll.GET)
+
     def _meet_empty(self, now: float) -> None:
         """416 for the first byte: the object is there and empty."""
-        empty = ObjectMeta(0) if self._seen is None else self._seen
+        known = self._doubt or self._seen
+        empty = ObjectMeta(0) if known is None or self._gone else replace(known, size=0, crc64=0)
+        self._doubt, self._doubted = None, 0
         if self._meet(empty, now):
             self._target = 0
-            self._settle(ObjectMeta(0, sealed_time=empty.sealed_time), now)
+            self._settle(empty, now)
 
     def _hopeless(self, error: errors.TailerError) -> bool:
         """Has this request been tried as often as makes sense?"""

@@ -6,7 +6,8 @@ by the sink, or lost in a crash:
 1. what the mark calls verified is a true prefix of an object that stood under the name;
 2. every byte under the delivered mark reached the sink, in order: no gap, and no overlap but what a `Rewound`
    event or a crash announced;
-3. once the world is still and honest, the sink holds exactly the object.
+3. what was said to be verified was handed out, all of it, before the word of the next object under the name;
+4. once the world is still and honest, the sink holds exactly the object.
 """
 
 from __future__ import annotations
@@ -96,6 +97,7 @@ class Run:
         self.tail = Tail(ObjectRef("b", "k"), self.options, self.saved, now=self.now)
         self.under_way.clear()
         self.sink.expected = (self.saved.delivered.generation, self.saved.delivered.offset)
+        self.told = self.sink.expected  # how far the present generation is said to be verified
 
     def step(self) -> None:
         draw = self.chance.random()
@@ -190,8 +192,13 @@ class Run:
 
     def check_event(self, event: object) -> None:
         if isinstance(event, Verified):
-            proven = self.held(event.position.generation, event.position.offset)
-            assert self.world.had_prefix(proven)
+            self.told = (event.position.generation, event.position.offset)
+            assert self.world.had_prefix(self.held(*self.told))
+        elif isinstance(event, Rewound):
+            self.told = (event.generation, min(self.told[1], event.to))
+        elif isinstance(event, Replaced | Truncated | Appeared):
+            assert len(self.held(*self.told)) == self.told[1], "the end of an object was never handed out"
+            self.told = (event.generation, 0)
 
     def held(self, generation: int, end: int) -> bytes:
         return self.sink.data.get(generation, b"")[:end]
