@@ -93,10 +93,10 @@ class Announced:
         await self._sink.write(batch)
 
     async def notice(self, event: Event) -> None:
-        """Say it, then pass it on."""
+        """Pass it on, then say it: a sink that cannot go on after it has more to say."""
         self._messages.debug(f"{self._name}: {event}")
-        self._say(event)
         await self._sink.notice(event)
+        self._say(event)
 
     async def close(self) -> None:
         """Close the sink."""
@@ -120,10 +120,8 @@ class Announced:
                 say(f"{name}: file truncated")
             case Rewound():
                 self.voided = True
-                say(
-                    f"{name}: bytes {event.to} to {event.end} that were output are void, as they do not match "
-                    f"the object's CRC-64; what is right follows"
-                )
+                what = f"bytes {event.to} to {event.end} do not match the object's CRC-64"
+                say(f"{name}: {what}: what was output of them is void, and comes again")
             case Unproven():
                 say(f"{name}: the service states no CRC-64; from byte {event.offset} on nothing is proven")
             case Failed():

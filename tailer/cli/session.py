@@ -61,6 +61,7 @@ class _Job:
     raw: RawSink | None = None
     mirror: FileMirror | None = None
     follower: Follower | None = None
+    ended: bool = False
 
     @property
     def name(self) -> str:
@@ -254,6 +255,7 @@ class Session:
         if start.ready is not None:
             await job.sink.write(start.ready)
         if start.complete and not self._follows:
+            self._end(job)
             return
         skipping = Skipping(
             job.sink, offset=start.skip_bytes, lines=start.skip_lines, delimiter=self._options.delimiter
@@ -275,7 +277,7 @@ class Session:
     async def _follow_all(self) -> None:
         if not self._follows:
             return
-        followers = [asyncio.create_task(self._follow(job)) for job in self._jobs if job.follower is not None]
+        followers = [asyncio.create_task(self._follow(job)) for job in self._jobs if not job.ended]
         watches = [asyncio.create_task(watch) for watch in self._watches()]
         try:
             await asyncio.gather(*followers)
@@ -352,7 +354,8 @@ class Session:
             await self._printer.write(job.ref, "", encode_failure(job.ref, error))
 
     def _end(self, job: _Job, error: TailerError | None = None) -> None:
-        """Whoever counts or draws hears that nothing more comes of this object."""
+        """Nothing more comes of this object; whoever counts or draws hears of it."""
+        job.ended = True
         if self._progress is not None:
             self._progress.finish(job.ref)
         if self._metrics is not None:

@@ -26,16 +26,18 @@ _CLOSED_PIPE = 141
 _INTERRUPTED = 130
 
 
-def main() -> int:
-    """The entry point: the exit status, or an end by SIGPIPE when the reader of the output went away."""
+def main() -> NoReturn:
+    """The entry point. Ends the process, with the exit status or by SIGPIPE when the output lost its reader."""
     _occupy_standard_descriptors()
     try:
         status = run(sys.argv[1:])
     except KeyboardInterrupt:
-        return _INTERRUPTED
+        status = _INTERRUPTED
     if status == _CLOSED_PIPE:
         _die_by_sigpipe()
-    return status
+    # At once: a thread may still wait for a reader that stands still, and threads of the HTTP client do not
+    # always survive the interpreter's own end.
+    os._exit(status)
 
 
 def run(arguments: Sequence[str], *, stdout: int = 1, stderr: int = 2) -> int:
@@ -97,13 +99,7 @@ def _read(options: Options, stdout: int, stderr: int, messages: Messages) -> int
     from tailer.sinks.stdout import OutputStream
 
     stream = None if options.output is not None else OutputStream(stdout)
-    status = asyncio.run(_session(options, addresses, stream, messages, stderr))
-    if stream is not None:
-        if stream.busy:
-            # The reader stands still: leaving by the normal way would wait for the write to end.
-            os._exit(status)
-        stream.close()
-    return status
+    return asyncio.run(_session(options, addresses, stream, messages, stderr))
 
 
 async def _session(

@@ -39,11 +39,6 @@ class OutputStream:
         self._executor: ThreadPoolExecutor | None = None
         self._writing: asyncio.Future[None] | None = None
 
-    @property
-    def busy(self) -> bool:
-        """A write is under way in the thread, perhaps after the task that asked for it was cancelled."""
-        return self._writing is not None and not self._writing.done()
-
     async def write(self, data: Buffer) -> None:
         """Write all of `data`. Raises OutputClosed when the reader has gone, SinkError when it cannot be done."""
         view = memoryview(data).cast("B")
@@ -52,16 +47,10 @@ class OutputStream:
         else:
             await self._write_in_thread(view)
 
-    async def drain(self, seconds: float) -> bool:
-        """Wait, at most so long, for a write in hand; whether none is left."""
+    async def drain(self, seconds: float) -> None:
+        """Wait, at most so long, for a write that is under way though the task that asked for it was cancelled."""
         if self._writing is not None:
             await asyncio.wait([self._writing], timeout=seconds)
-        return not self.busy
-
-    def close(self) -> None:
-        """Give the thread back. Call it when nothing is `busy`."""
-        if self._executor is not None:
-            self._executor.shutdown()
 
     def on_hangup(self, call: Callable[[], None]) -> Callable[[], None]:
         """`call` from the event loop as soon as the reader goes away, even when there is nothing to write.
@@ -103,7 +92,14 @@ class OutputStream:
             self._executor = ThreadPoolExecutor(1, "stdout")
         loop = asyncio.get_running_loop()
         self._writing = loop.run_in_executor(self._executor, _write_in_full, self._descriptor, view)
+        self._writing.add_done_callback(_look_at_outcome)
         await asyncio.shield(self._writing)
+
+
+def _look_at_outcome(writing: asyncio.Future[None]) -> None:
+    """Whoever asked for the write may be cancelled, and asyncio complains of an error that nobody looks at."""
+    if not writing.cancelled():
+        writing.exception()
 
 
 def _write_in_full(descriptor: int, view: memoryview) -> None:

@@ -78,6 +78,27 @@ class OssTail:
             "HOME": str(home),
         }
 
+    def append(self, key: str, data: bytes) -> str:
+        """Append to an object of the bucket; its address."""
+        found = self.server.store.find("bucket", key)
+        self.server.store.append("bucket", key, found.size if found else 0, data)
+        return f"oss://bucket/{key}"
+
+    def renew(self, key: str, data: bytes) -> str:
+        """Delete the object and append `data` to a new one under its name, faster than anyone polls."""
+        self.server.store.delete("bucket", key)
+        return self.append(key, data)
+
+    @contextmanager
+    def counting(self) -> Iterator[Callable[[], int]]:
+        """How many requests came to the server since the beginning of the block."""
+        before = self.server.faults.injected
+        self.server.faults.add(tailer.local.Fault("stall", seconds=0.0))
+        try:
+            yield lambda: self.server.faults.injected - before
+        finally:
+            self.server.faults.clear()
+
     def here(self, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> Finished:
         """In this process."""
         variables = {**self.environment, **(environment or {})}
