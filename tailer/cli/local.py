@@ -228,7 +228,7 @@ async def _run(command: Sequence[str], variables: Mapping[str, str]) -> int:
     except FileNotFoundError as error:
         raise _Failure(f"{command[0]}: command not found", 127) from error
     except OSError as error:
-        raise _Failure(f"{command[0]}: {_reason(error)}", 126) from error
+        raise _Failure(_reason(error), 126) from error
 
     def forward(number: int) -> None:
         from_keyboard = signal.Signals(number).name in _FROM_THE_KEYBOARD and _in_foreground()

@@ -16,6 +16,7 @@ from tailer.local import attributes, conditions, ranges, xml
 from tailer.local.attributes import ARCHIVED, CRC, NEXT_POSITION, http_date, light_headers, object_headers
 from tailer.local.auth import SUB_RESOURCES
 from tailer.local.faults import NOTHING, History, Strikes
+from tailer.local.names import check_key
 from tailer.local.refusal import Refusal, invalid_argument, no_such_key, not_implemented
 from tailer.local.store import Attributes, decode_token, encode_token
 
@@ -220,6 +221,8 @@ class Service:
         keys = [node.findtext("Key", "") for node in request.iterfind("Object")]
         if not 1 <= len(keys) <= 1000:
             raise xml.malformed()
+        for key in keys:
+            check_key(key)
         for key in keys:
             await self._commit(bucket, key, 0, partial(self.store.delete, bucket, key))
         quiet = request.findtext("Quiet", "false").strip().lower() == "true"

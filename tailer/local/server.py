@@ -7,6 +7,7 @@ import contextlib
 import ipaddress
 import threading
 import time
+from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -150,34 +151,31 @@ class _ThreadHost:
 
     def __init__(self, server: LocalServer) -> None:
         self._server = server
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name="oss-local", daemon=True)
+        self._started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="oss-local", daemon=True)
 
     def start(self) -> None:
         """Returns when connections are accepted; raises what kept the server from it."""
         self._thread.start()
-        try:
-            asyncio.run_coroutine_threadsafe(self._server.start(), self._loop).result()
-        except BaseException:
-            self._end()
-            raise
+        self._started.result()
 
     def stop(self) -> None:
         """Returns when everything is closed."""
-        try:
-            asyncio.run_coroutine_threadsafe(self._server.stop(), self._loop).result()
-        finally:
-            self._end()
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
-        self._loop.run_until_complete(self._loop.shutdown_default_executor())
-        self._loop.close()
-
-    def _end(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        loop, ended = self._started.result()
+        loop.call_soon_threadsafe(ended.set)
         self._thread.join()
+
+    async def _serve(self) -> None:
+        ended = asyncio.Event()
+        try:
+            await self._server.start()
+        except Exception as error:
+            self._server.store.close()
+            self._started.set_exception(error)
+            return
+        self._started.set_result((asyncio.get_running_loop(), ended))
+        await ended.wait()
+        await self._server.stop()
 
 
 def is_loopback(host: str) -> bool:

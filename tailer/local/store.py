@@ -8,6 +8,8 @@ it was at that moment, however it grows or goes afterwards.
 from __future__ import annotations
 
 import base64
+import contextlib
+import hashlib
 import os
 import threading
 import time
@@ -305,8 +307,7 @@ class Store:
     ) -> ObjectInfo:
         """AppendObject: add `body` at `position`, which must be the object's length in bytes."""
         attributes = attributes or Attributes()
-        upload = self._as_upload(body)
-        with self._writer(bucket, key):
+        with self._as_upload(body) as upload, self._writer(bucket, key):
             before = self.check_append(bucket, key, position, upload.size)
             if before is None:
                 after = self._first(upload, attributes)
@@ -333,10 +334,11 @@ class Store:
     ) -> ObjectInfo:
         """PutObject: the key is this body from now on, of type Normal. Raises FileAlreadyExists."""
         attributes = attributes or Attributes()
-        upload = self._as_upload(body)
         self.bucket(bucket)
         check_key(key)
-        with self._writer(bucket, key):
+        if isinstance(body, bytes):
+            etag = hashlib.md5(body, usedforsecurity=False).hexdigest().upper()
+        with self._as_upload(body) as upload, self._writer(bucket, key):
             if not overwrite and self.engine.find(bucket, key) is not None:
                 message = "The object you specified already exists and can not be overwritten."
                 raise Refusal(409, "FileAlreadyExists", message, fields={"Key": key})
@@ -396,12 +398,17 @@ class Store:
         with self._writers_guard:
             return self._writers.setdefault((bucket, key), threading.Lock())
 
-    def _as_upload(self, body: Upload | bytes) -> Upload:
+    @contextlib.contextmanager
+    def _as_upload(self, body: Upload | bytes) -> Iterator[Upload]:
         if not isinstance(body, bytes):
-            return body
+            yield body
+            return
         upload = self.engine.upload()
-        upload.write(body)
-        return upload
+        try:
+            upload.write(body)
+            yield upload
+        finally:
+            upload.close()
 
     def _first(self, upload: Upload, attributes: Attributes) -> ObjectInfo:
         return ObjectInfo(

@@ -261,6 +261,10 @@ class Exchange:
 
     async def send(self, answer: Answer) -> web.StreamResponse:
         """Put the answer on the socket."""
+        if self.strikes.get("lose-answer"):
+            if answer.contents is not None:
+                answer.contents.close()
+            return self.hang_up()
         answer = _distorted(answer, self.strikes)
         headers = self._common() | answer.headers
         try:
@@ -331,9 +335,11 @@ class Exchange:
         if self._compresses(answer):
             return self._compressed(answer, headers)
         wrong = self.strikes.get("wrong-length")
-        if answer.contents is not None or wrong is not None:
-            headers["Content-Length"] = str(max(0, answer.length + (wrong.by if wrong else 0)))
-        if self.request.method == "HEAD" or (answer.contents is None and wrong is None):
+        by_itself = answer.contents is None and not self.strikes.get("cut", "reset", "stall", "slow")
+        if wrong is not None or answer.contents is not None or not by_itself:
+            length = int(headers.get("Content-Length", answer.length))
+            headers["Content-Length"] = str(max(0, length + (wrong.by if wrong else 0)))
+        if self.request.method == "HEAD" or (by_itself and wrong is None):
             return web.Response(status=answer.status, headers=headers, body=answer.body)
         response = web.StreamResponse(status=answer.status, headers=headers)
         await response.prepare(self.request)
@@ -352,7 +358,7 @@ class Exchange:
             if stall is not None and stall.at == offset:
                 await asyncio.sleep(stall.seconds)
             if cut is not None and cut.at == offset:
-                await self._break(response, hard=cut.kind == "reset")
+                await self._break(hard=cut.kind == "reset")
                 return False
             if offset >= answer.length:
                 return True
@@ -378,14 +384,16 @@ class Exchange:
             data[flip.at - offset] ^= 1
         return data
 
-    async def _break(self, response: web.StreamResponse, *, hard: bool) -> None:
+    async def _break(self, *, hard: bool) -> None:
         """End in mid-body, behind all that was sent so far."""
         if not hard:
             self._close()
             return
-        if self.request.transport is not None:
-            self.request.transport.set_write_buffer_limits(0)
-        await response.drain()
+        transport = self.request.transport
+        if transport is None:
+            return
+        while not transport.is_closing() and transport.get_write_buffer_size():  # noqa: ASYNC110  has no event
+            await asyncio.sleep(0.001)
         self._reset()
 
     def _compresses(self, answer: Answer) -> bool:
