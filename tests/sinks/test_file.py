@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import os
 import resource
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +40,32 @@ if TYPE_CHECKING:
     from tailer.core.ranges import ByteRange
 
 REF = ObjectRef("b", "logs/app.log")
+
+# In a process of its own: 34 batches of 3 MiB into the file argv[1], of at most argv[2] bytes if that is not 0.
+WRITING_BATCHES = """
+    import asyncio, resource, sys
+    from tailer.core.events import Batch
+    from tailer.core.position import ObjectRef
+    from tailer.errors import SinkError
+    from tailer.sinks.file import FileMirror
+
+    limit = int(sys.argv[2])
+    if limit:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    async def run():
+        mirror = FileMirror.open(sys.argv[1])
+        print(*sys.argv[3:])
+        try:
+            for start in range(0, 100 << 20, 3 << 20):
+                data = bytes([start >> 20]) * (3 << 20)
+                await mirror.write(Batch(ObjectRef("b", "k"), 0, start, start + len(data), data, verified=True))
+        except SinkError as error:
+            print(error)
+        await mirror.close()
+
+    asyncio.run(run())
+"""
 
 
 def batch(start: int, data: bytes, generation: int = 0) -> Batch:
@@ -74,7 +103,7 @@ def path(tmp_path: Path) -> Path:
 # --- writing
 
 
-def test_batches_follow_one_another_from_small_to_larger_than_the_thread_threshold(path: Path) -> None:
+def test_batches_of_any_size_and_kind_follow_one_another(path: Path) -> None:
     pieces = [b"", b"one\n", b"x" * (1 << 20), os.urandom(8 << 20), b"end"]
     whole = b"".join(pieces)
     starts = [sum(map(len, pieces[:i])) for i in range(len(pieces))]
@@ -113,10 +142,28 @@ def test_a_file_deleted_by_somebody_else_is_noticed(path: Path) -> None:
         drive(mirror, batch(5, b"678"))
 
 
+@pytest.fixture
+def slow_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every write seems to take a second."""
+    monkeypatch.setattr("tailer.sinks.file.perf_counter", itertools.count().__next__)
+
+
+def test_only_a_slow_disk_gets_a_thread(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = []
+    times = iter([0.0, 0.001, 1.0, 2.0, 3.0, 3.5, 4.0, 4.001, 5.0, 5.1])
+    monkeypatch.setattr("tailer.sinks.file.perf_counter", times.__next__)
+    monkeypatch.setattr("tailer.sinks.file._write_in_full", lambda *_: threads.append(threading.current_thread()))
+    drive(FileMirror.open(path), *[batch(0, b"x")] * 5)
+    here = threading.current_thread()
+    assert [thread is here for thread in threads] == [True, True, False, False, True]
+
+
+@pytest.mark.usefixtures("slow_disk")
 def test_a_cancelled_write_is_finished_before_the_file_is_closed(path: Path) -> None:
     data = os.urandom(32 << 20)
 
     async def run() -> None:
+        await mirror.write(batch(0, b""))
         writing = asyncio.create_task(mirror.write(batch(0, data)))
         await asyncio.sleep(0)
         writing.cancel()
@@ -140,6 +187,20 @@ def test_events_that_change_no_byte_leave_the_file_alone(path: Path) -> None:
     quiet = [proof(5), Gone(0, 5), Failed(ConnectionLost("cut"), 1.0, 1), Sealed(5)]
     drive(FileMirror.open(path), batch(0, b"12345"), *quiet)
     assert path.read_bytes() == b"12345"
+
+
+def test_a_kill_at_any_moment_leaves_a_prefix(path: Path) -> None:
+    for moment in (0.0, 0.003, 0.01, 0.03):
+        path.unlink(missing_ok=True)
+        command = [sys.executable, "-u", "-c", textwrap.dedent(WRITING_BATCHES), str(path), "0", "ready"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == b"ready\n"
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                writer.wait(moment)
+            writer.kill()
+        left = path.read_bytes()
+        assert left == b"".join(bytes([start >> 20]) * (3 << 20) for start in range(0, 100 << 20, 3 << 20))[: len(left)]
 
 
 # --- going on with what stands there
@@ -439,34 +500,9 @@ def test_a_file_where_the_folder_should_be_is_one_plain_error(path: Path) -> Non
 # --- full disks
 
 
-LIMITED = """
-    import asyncio, resource, sys
-    from tailer.core.events import Batch
-    from tailer.core.position import ObjectRef
-    from tailer.errors import SinkError
-    from tailer.sinks.file import FileMirror
-
-    limit = int(sys.argv[2])
-    if limit:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-    async def run():
-        mirror = FileMirror.open(sys.argv[1])
-        try:
-            for start in range(0, 100 << 20, 3 << 20):
-                data = bytes([start >> 20]) * (3 << 20)
-                await mirror.write(Batch(ObjectRef("b", "k"), 0, start, start + len(data), data, verified=True))
-        except SinkError as error:
-            print(error)
-        await mirror.close()
-
-    asyncio.run(run())
-"""
-
-
 def fill(path: Path, limit: int) -> str:
-    command = [sys.executable, "-c", textwrap.dedent(LIMITED), str(path), str(limit)]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    command = [sys.executable, "-c", textwrap.dedent(WRITING_BATCHES), str(path), str(limit)]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.lstrip()
 
 
 def is_whole_batches(path: Path, batches: int) -> bool:
