@@ -4,12 +4,19 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help demo test lint bench interop model clean
+# The official SDKs of tests/interop. oss2 needs the original crcmod, which collides with crcmod-plus.
+OSS2_READY := .venv-oss2/.ready
+NODE_READY := tests/interop/node/node_modules/.ready
+# Without npm the tests of ali-oss skip themselves; only `make interop` insists.
+NODE_MAYBE := $(if $(shell command -v npm),$(NODE_READY))
+
+.PHONY: help demo test lint bench interop model clean .venv-oss2
 
 help:
 	@echo "make demo     follow a growing object, on this machine alone, in 20 s (FILE=... for your own file)"
 	@echo "make test     all tests"
 	@echo "make lint     ruff and mypy --strict"
+	@echo "make interop  the tests with the official SDKs alone, none of which may be missing (needs npm)"
 	@echo "make bench    the benchmarks of docs/benchmarks.md"
 	@echo "make model    the random-action model test, ten million steps"
 
@@ -19,11 +26,25 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $(READY)
 
+$(OSS2_READY): tests/interop/requirements-oss2.txt
+	$(PYTHON) -m venv .venv-oss2
+	.venv-oss2/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+.venv-oss2: $(OSS2_READY)
+
+$(NODE_READY): tests/interop/node/package.json
+	cd tests/interop/node && npm install --silent --no-audit --no-fund --no-package-lock
+	@touch $@
+
 demo: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python demo.py $(if $(FILE),--file '$(FILE)')
 
-test: $(READY)
+test: $(READY) $(OSS2_READY) $(NODE_MAYBE)
 	$(BIN)/python -m pytest -q
+
+interop: $(READY) $(OSS2_READY) $(NODE_READY)
+	OSS_TAIL_INTEROP=required $(BIN)/python -m pytest -q tests/interop
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -33,8 +54,8 @@ lint: $(READY)
 model: $(READY)
 	MODEL_STEPS=10000000 $(BIN)/python -m pytest -q --timeout=0 tests/model
 
-bench: $(READY)
+bench: $(READY) $(OSS2_READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-* tests/interop/node/node_modules build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
