@@ -23,7 +23,7 @@ def quote(name: object) -> str:
     if "'" in text and all(_is_plain(character) for character in text):
         return f'"{text}"'
     pieces = [_quoted_run("".join(run), printable) for printable, run in groupby(text, str.isprintable)]
-    return "".join(pieces) if text[:1].isprintable() else "''" + "".join(pieces)
+    return "".join(pieces) if text and text[0].isprintable() else "''" + "".join(pieces)
 
 
 def _quoted_run(run: str, printable: bool) -> str:

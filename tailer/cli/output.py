@@ -75,7 +75,8 @@ class RawSink:
 class Announced:
     """Passes everything on to `sink` and says on stderr, in GNU tail's words, what happens to the object.
 
-    `missing`: the object is not there, and that was said. `voided`: bytes that went out turned out to be void.
+    `seen`: it was there at some time. `missing`: it is not there, and that was said. `voided`: bytes that went
+    out turned out to be void.
     """
 
     def __init__(self, sink: Sink, ref: ObjectRef, messages: Messages, *, on_news: Callable[[], None]) -> None:
@@ -84,12 +85,14 @@ class Announced:
         self._messages = messages
         self._on_news = on_news
         self._trouble: type[Exception] | None = None
+        self.seen = False
         self.missing = False
         self.voided = False
 
     async def write(self, batch: Batch) -> None:
         """Pass the batch on."""
         self._on_news()
+        self.seen = True
         await self._sink.write(batch)
 
     async def notice(self, event: Event) -> None:
@@ -107,12 +110,14 @@ class Announced:
         match event:
             case Gone() if not self.missing:
                 self.missing = True
-                say(f"{name} has become inaccessible: No such key")
+                gone = f"{name} has become inaccessible" if self.seen else f"cannot open {name} for reading"
+                say(f"{gone}: No such key")
             case Appeared() | Grew() if self.missing:
-                self.missing = False
+                self.missing, self.seen = False, True
                 self._on_news()
                 say(f"{name} has appeared;  following new file")
             case Grew():
+                self.seen = True
                 self._on_news()
             case Replaced():
                 say(f"{name} has been replaced;  following new file")

@@ -21,7 +21,6 @@ from tailer.core.tail import Follow, Integrity, Mark, Poll, Tail, TailOptions
 from tailer.errors import IntegrityError, ObjectNotFound, SinkError, TailerError
 from tailer.follow import Follower
 from tailer.oss.address import glob_regex, literal_prefix
-from tailer.sinks.jsonl import JsonLines, encode_failure
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator
@@ -187,6 +186,8 @@ class Session:
         if self._options.output is not None:
             inner = mirror = self._mirror(ref, self._options.output)
         elif self._options.json:
+            from tailer.sinks.jsonl import JsonLines
+
             inner = JsonLines(ref, lambda data: self._printer.write(ref, "", data))
         else:
             inner = raw = RawSink(self._printer, ref)
@@ -241,13 +242,15 @@ class Session:
     async def _found(self, job: _Job, search: asyncio.Task[Start]) -> Start:
         """Where the object's output begins; of one that is waited for, with its first byte."""
         try:
-            return await search
+            start = await search
         except ObjectNotFound:
             if not self._waits:
                 raise
             self._cannot_open(job.ref, "No such key")
             job.said.missing = True
             return Start()
+        job.said.seen = job.mirror is None and bool(start.mark.delivered.offset)
+        return start
 
     async def _begin(self, job: _Job, start: Start) -> None:
         if job.raw is not None and not job.said.missing:
@@ -268,6 +271,8 @@ class Session:
         if self._follows:
             await job.follower.catch_up()
             skipping.end()
+            if job.said.missing:
+                self._note(UNREADABLE)
         else:
             await job.follower.run()
             self._end(job)
@@ -351,6 +356,8 @@ class Session:
         self._note(UNPROVEN if isinstance(error, IntegrityError) else UNREADABLE)
         self._end(job, error)
         if self._options.json:
+            from tailer.sinks.jsonl import encode_failure
+
             await self._printer.write(job.ref, "", encode_failure(job.ref, error))
 
     def _end(self, job: _Job, error: TailerError | None = None) -> None:
