@@ -296,7 +296,9 @@ def test_on_a_real_terminal_each_line_is_rewritten_and_the_last_one_erased() -> 
         )
         tell(progress, (0.0, Grew(0, 0, 100)), (1.5, batch(0, 10)), (2.0, batch(10, 20)), (3.0, batch(20, 100)))
         os.write(follower, b"next line\n")
-        received = os.read(leader, 4096).decode()
+        received = ""
+        while not received.endswith("line\r\n"):
+            received += os.read(leader, 4096).decode()
     finally:
         os.close(leader)
         os.close(follower)
