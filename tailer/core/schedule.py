@@ -10,6 +10,10 @@ from dataclasses import dataclass
 _FASTEST_POLL = 0.01
 _BACKOFF_BASE = 0.2
 _BACKOFF_LIMIT = 20.0
+_FIRST_WINDOW = 512 * 1024
+_SMALLEST_WINDOW = 64 * 1024
+# A window that takes less than this many seconds is limited by this machine, which more of them would not help.
+_OURS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,55 +45,56 @@ class Readahead:
     """How large a window to ask for, and how many at once, learnt from how long they take.
 
     A window grows while it arrives within a quarter of a second and shrinks when it takes more than one, so
-    that a slow line shows progress and a fast one has few requests. The number in flight doubles as long as
-    the rate gains by a tenth, which is what a long round trip or a limit per connection gives way to.
+    that a slow line shows progress and a fast one has few requests. The number in flight doubles, round by
+    round, while windows take so long that somebody else is the bottleneck and the rate gains by a tenth: a
+    long round trip and a limit per connection give way to that. All windows in flight together are at most
+    `budget` bytes.
     """
 
-    def __init__(self, largest: int, deepest: int) -> None:
+    def __init__(self, largest: int, deepest: int, budget: int) -> None:
         self._largest = largest
-        self._smallest = min(largest, 64 * 1024)
+        self._smallest = min(largest, _SMALLEST_WINDOW)
         self._deepest = deepest
-        self.window = min(largest, 512 * 1024)
+        self._budget = budget
+        self._window = min(largest, _FIRST_WINDOW)
         self.depth = min(deepest, 2)
-        self._settled = False
-        self._best = 0.0
-        self._bytes = 0
-        self._count = 0
-        self._since: float | None = None
+        self.restart()
+
+    @property
+    def window(self) -> int:
+        """The bytes to ask for next."""
+        return max(self._smallest, min(self._window, self._budget // self.depth))
 
     def restart(self) -> None:
         """A pause came between: what was being measured is void, what was learnt stays."""
-        self._since = None
+        self._settled = False
+        self._best = 0.0
+        self._bytes = self._count = 0
+        self._since: float | None = None
 
     def learn(self, size: int, asked_at: float, now: float) -> None:
         """A window of `size` bytes, asked for at `asked_at`, has come."""
-        took = now - asked_at
-        if took < 0.25 and self.window <= size and self.window < self._largest:
-            self._resize(min(self._largest, self.window * 2))
-        elif took > 1.0 and self.window > self._smallest:
-            self._resize(max(self._smallest, self.window // 2))
-        elif not self._settled:
-            self._measure(size, now)
+        took, full = now - asked_at, size >= self.window
+        if took < 0.25 and full:
+            self._window = min(self._largest, self.window * 2)
+        elif took > 1.0:
+            self._window = max(self._smallest, self.window // 2)
+        if took >= _OURS and not self._settled:
+            self._measure(size, asked_at, now)
 
-    def _resize(self, window: int) -> None:
-        self.window = window
-        self.restart()
-
-    def _measure(self, size: int, now: float) -> None:
+    def _measure(self, size: int, asked_at: float, now: float) -> None:
         if self._since is None:
-            self._since, self._bytes, self._count = now, 0, 0
-            return
+            self._since = asked_at
         self._bytes += size
         self._count += 1
-        if self._count >= 2 * self.depth and now > self._since:
+        if self._count >= self.depth and now > self._since:
             self._judge(self._bytes / (now - self._since))
-            self._since = None
+            self._since, self._bytes, self._count = now, 0, 0
 
     def _judge(self, rate: float) -> None:
         if rate > self._best * 1.1:
             self._best = rate
-            self._settled = self.depth == self._deepest
             self.depth = min(self._deepest, self.depth * 2)
         else:
             self._settled = True
-            self.depth = max(1, self.depth // 2)
+            self.depth = self.depth if rate > self._best * 0.9 else max(1, self.depth // 2)

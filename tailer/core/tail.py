@@ -119,7 +119,8 @@ class TailOptions:
     max_record: int = 1024 * 1024
     pace: Pace = field(default_factory=Pace)
     max_window: int = 8 * 1024 * 1024
-    max_depth: int = 8
+    max_depth: int = 16
+    max_ahead: int = 64 * 1024 * 1024
     attempts: int = 4
     exit_idle: float | None = None
 
@@ -153,7 +154,7 @@ class Tail:
         self._generation = self._mark.delivered.generation
         self._events: deque[Event] = deque()
         self._asked: deque[tuple[ByteRange, float]] = deque()
-        self._readahead = Readahead(self.options.max_window, self.options.max_depth)
+        self._readahead = Readahead(self.options.max_window, self.options.max_depth, self.options.max_ahead)
         self._stop: Stop | None = None
         self._cancel = False
         self._seen: ObjectMeta | None = None
@@ -182,7 +183,9 @@ class Tail:
         self._framer = Framer(self.options.delimiter, self.options.max_record, inside=inside)
         self._safe = self._told = proven
         self._handed_out = self._cut = start.offset
-        self._ends: deque[Position] = deque([] if inside else [self._chain.position])
+        self._ends: deque[Position] = deque()
+        if not inside:
+            self._note_end(start)
         self._emitted: deque[_HandedOut] = deque()
         self._remains: tuple[Batch, Position] | None = None
         self._next = start.offset
@@ -403,6 +406,7 @@ class Tail:
         """The end, and no other object comes: hand on what this one left unfinished."""
         if (remains := self._unfinished()) is not None:
             self._hand_out(*remains)
+            self._safe = remains[1] if remains[0].verified else self._safe
 
     def _replace(self, reason: str, now: float) -> None:
         """Another object stands under the name."""
@@ -417,9 +421,13 @@ class Tail:
         if self._seen is not None:
             self._tell_size(self._seen)
 
-    def _shrink(self, size: int | None, now: float) -> None:
-        """The object is shorter than what we have of it, by two answers."""
-        offset = self._chain.position.offset
+    def _shrink(self, meta: ObjectMeta | None, now: float) -> None:
+        """The object is shorter than what we have of it, by two answers; `meta` is what a HEAD said of it."""
+        known, self._seen = self._seen, meta
+        if known and meta and (changed := _changed(known, meta)):
+            self._replace(changed, now)
+            return
+        offset, size = self._chain.position.offset, meta.size if meta else None
         if self.options.follow is not Follow.NAME:
             length = "" if size is None else f"to {size} bytes "
             reason = f"{self.ref}: truncated {length}after {offset} were read"
@@ -492,7 +500,12 @@ class Tail:
         """Hand out what ends at `boundary`."""
         self._hand_out(self._batch(frame, boundary), boundary)
         self._handed_out = self._cut = boundary.offset
-        if frame.last and self.options.integrity is not Integrity.OFF:
+        if frame.last:
+            self._note_end(boundary)
+
+    def _note_end(self, boundary: Position) -> None:
+        """A record ends here: a place to rewind to, once it is proven. Without proofs none is kept."""
+        if self.options.integrity is not Integrity.OFF:
             self._ends.append(boundary)
 
     def _hand_out(self, batch: Batch, then: Position) -> None:
@@ -647,7 +660,7 @@ class Tail:
         if self._gone or (offset == 0 and self._may_be_empty()):
             self._meet_empty(now)
         elif asked.start < offset and self._doubt is not None and self._doubt.size < offset:
-            self._shrink(self._doubt.size, now)
+            self._shrink(self._doubt, now)
         elif asked.start < offset and self._doubted:
             self._shrink(None, now)
         elif self._doubted >= self.options.attempts and self.options.follow is Follow.NO:
