@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from tailer.oss.credentials import CredentialsProvider
     from tailer.oss.transport import Kind
 
-# A server on this very machine takes any region, but a V4 signature must name one.
-_LOOPBACK_REGION = "cn-hangzhou"
+# A V4 signature must name a region, and this is the one that oss-local goes by.
+_LOOPBACK_REGION = "cn-local"
 
 _NO_ENDPOINT = (
     "nothing says where the service is: give --region or --endpoint, set OSS_REGION or OSS_ENDPOINT, "

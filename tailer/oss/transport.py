@@ -8,9 +8,14 @@ and raises nothing but what the tree of `tailer.errors` holds. Both read the usu
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
+import functools
 import os
 import re
+import sys
+import threading
+import time
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -170,6 +175,7 @@ class FastTransport:
     def __init__(self, timeouts: Timeouts) -> None:
         import pyreqwest.client  # late, and this line is what tells whether it is installed
 
+        _settle_at_exit()
         self._timeouts = timeouts
         self._builder = pyreqwest.client.ClientBuilder
         self._client = self._build(timeouts.read)
@@ -223,7 +229,7 @@ class FastTransport:
     async def _send(self, request: pyreqwest.request.StreamRequest, length: int) -> pyreqwest.response.Response:
         if not length:
             return await request.__aenter__()
-        async with asyncio.timeout(self._timeouts.read + length / _SLOWEST_UPLOAD):
+        async with asyncio.timeout(_upload_seconds(self._timeouts.read, length)):
             return await request.__aenter__()
 
     async def aclose(self) -> None:
@@ -233,12 +239,39 @@ class FastTransport:
             await self._uploading.close()
 
 
+@functools.cache
+def _settle_at_exit() -> None:
+    """Let the Rust thread leave Python before the interpreter ends: else the process aborts, now and then.
+
+    The thread wakes the event loop by calling into Python. Woken, a program can be at its end before that
+    call has returned, and a thread that comes back to an interpreter under finalization is fatal.
+    """
+    atexit.register(_settle)
+
+
+def _settle() -> None:
+    time.sleep(0.001)  # gives the GIL away to whoever waits for it
+    deadline = time.monotonic() + 1
+    while _foreign_threads() and time.monotonic() < deadline:
+        time.sleep(0.001)
+
+
+def _foreign_threads() -> set[int]:
+    """Threads that run Python code and were not started by Python."""
+    return set(sys._current_frames()) - {thread.ident or 0 for thread in threading.enumerate()}
+
+
 class _FastResponse:
     def __init__(self, response: pyreqwest.response.Response, url: str) -> None:
         self._response = response
         self._url = url
         self.status = response.status
-        self.header = response.get_header
+
+    def header(self, name: str) -> str | None:
+        try:
+            return self._response.get_header(name)
+        except ValueError:  # bytes that are not ASCII; no header that we read has any
+            return "\ufffd"
 
     async def read(self, limit: int) -> Data:
         with _mapped(self._url):
@@ -266,10 +299,12 @@ class HttpxTransport:
     def __init__(self, timeouts: Timeouts) -> None:
         import httpx  # late: 100 ms
 
+        self._httpx = httpx
+        self._timeouts = timeouts
         self._client = httpx.AsyncClient(
             headers={"user-agent": USER_AGENT},
             verify=_ssl_context(),
-            timeout=httpx.Timeout(timeouts.read, connect=timeouts.connect, pool=None),
+            timeout=self._timeout(0),
             limits=httpx.Limits(max_connections=None, keepalive_expiry=_IDLE_SECONDS),
             follow_redirects=False,
         )
@@ -281,12 +316,21 @@ class HttpxTransport:
         """See `Transport.open`."""
         with _mapped(url):
             content = None if body is None else bytes(body)
-            request = self._client.build_request(method, url, headers=dict(headers), content=content)
+            timeout = self._timeout(len(content)) if content else self._httpx.USE_CLIENT_DEFAULT
+            request = self._client.build_request(method, url, headers=dict(headers), content=content, timeout=timeout)
             response = await self._client.send(request, stream=True)
+        answer = _HttpxResponse(response, url)
         try:
-            yield _HttpxResponse(response, url)
+            if method == "HEAD" or answer.header("content-length") == "0":
+                await answer.read(0)  # there is no body, but only its end lets the connection live on
+            yield answer
         finally:
             await response.aclose()
+
+    def _timeout(self, length: int) -> httpx.Timeout:
+        """The library counts a body that is one piece as one write, and kernels buffer megabytes of it."""
+        seconds = _upload_seconds(self._timeouts.read, length)
+        return self._httpx.Timeout(seconds, connect=self._timeouts.connect, pool=None)
 
     async def aclose(self) -> None:
         """See `Transport.aclose`."""
@@ -313,6 +357,8 @@ class _HttpxResponse:
         return body
 
     async def chunks(self) -> AsyncIterator[Data]:
+        if self._response.is_stream_consumed:
+            return
         with _mapped(self._url):
             async for chunk in self._response.aiter_raw():
                 yield chunk
@@ -331,15 +377,22 @@ def _ssl_context() -> ssl.SSLContext:
     return context
 
 
+def _upload_seconds(read_timeout: float, length: int) -> float:
+    """How long sending `length` bytes, and the answer to them, may take."""
+    return read_timeout + length / _SLOWEST_UPLOAD
+
+
 # --- the errors of both
 
 # By class name, the nearest in the order of inheritance, so that neither library need be imported. A name
 # that stands in both means the same in both.
 _MEANINGS: dict[str, type[TailerError]] = {
     "TimeoutError": RequestTimeout,
+    "RequestTimeoutError": RequestTimeout,
     "TimeoutException": RequestTimeout,
     "ConnectError": ConnectError,
     "ProxyError": ConnectError,
+    "BuilderError": UsageError,
     "ValueError": UsageError,
     "InvalidURL": UsageError,
     "UnsupportedProtocol": UsageError,
@@ -392,7 +445,14 @@ def map_error(error: Exception, url: str) -> TailerError | None:
         kind = ConnectionLost  # the library calls any failure before the answer's head so
     if kind is ConnectError and _is_tls(error, causes):
         kind = TlsError
-    return kind(_WORDS[kind].format(host=urlsplit(url).netloc, reason=_reason(error, causes)))
+    return kind(_WORDS[kind].format(host=_host(url), reason=_reason(error, causes)))
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).netloc
+    except ValueError:
+        return "this"
 
 
 def _rust_causes(error: Exception) -> list[str]:
@@ -424,6 +484,7 @@ def _reason(error: BaseException, rust_causes: list[str]) -> str:
     deeper: BaseException | None = error
     while deeper is not None:
         if isinstance(deeper, OSError) and deeper.strerror:
-            words = deeper.strerror
+            # asyncio puts the address into strerror; the numbers of getaddrinfo are negative.
+            words = os.strerror(deeper.errno) if deeper.errno and deeper.errno > 0 else deeper.strerror
         deeper = deeper.__cause__ or deeper.__context__
     return words or type(error).__name__
