@@ -211,7 +211,7 @@ def human_size(count: float) -> str:
 
 def shorten(text: str, columns: int) -> str:
     """`text` in at most `columns` columns, without control characters; what is left out of its middle is ``…``."""
-    text = "".join("?" if unicodedata.category(character)[0] == "C" else character for character in text)
+    text = "".join(character if character.isprintable() else "?" for character in text)
     if cells(text) <= columns:
         return text
     tail = _fitting(text[::-1], (columns - 1) * 2 // 3)[::-1]
