@@ -68,8 +68,8 @@ class Readahead:
     def restart(self) -> None:
         """A pause came between: what was being measured is void, what was learnt stays."""
         self._settled = False
-        self._best = 0.0
-        self._bytes = self._count = 0
+        self._best, self._best_depth = 0.0, self.depth
+        self._bytes = self._count = self._misses = 0
         self._since: float | None = None
 
     def learn(self, size: int, asked_at: float, now: float) -> None:
@@ -80,11 +80,12 @@ class Readahead:
         elif took > 1.0:
             self._window = max(self._smallest, self.window // 2)
         if took >= _OURS and not self._settled:
-            self._measure(size, asked_at, now)
+            self._measure(size, now)
 
-    def _measure(self, size: int, asked_at: float, now: float) -> None:
+    def _measure(self, size: int, now: float) -> None:
         if self._since is None:
-            self._since = asked_at
+            self._since = now
+            return
         self._bytes += size
         self._count += 1
         if self._count >= self.depth and now > self._since:
@@ -92,9 +93,12 @@ class Readahead:
             self._since, self._bytes, self._count = now, 0, 0
 
     def _judge(self, rate: float) -> None:
+        """A gain counts at once; a round without one may still hold windows from before the last change."""
         if rate > self._best * 1.1:
-            self._best = rate
+            self._best, self._best_depth, self._misses = rate, self.depth, 0
             self.depth = min(self._deepest, self.depth * 2)
         else:
+            self._misses += 1
+        if self._misses == 2 or self._best_depth == self._deepest:
             self._settled = True
-            self.depth = self.depth if rate > self._best * 0.9 else max(1, self.depth // 2)
+            self.depth = self._best_depth
