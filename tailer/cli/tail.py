@@ -99,11 +99,16 @@ def _read(options: Options, stdout: int, stderr: int, messages: Messages) -> int
     from tailer.sinks.stdout import OutputStream
 
     stream = None if options.output is not None else OutputStream(stdout)
-    return asyncio.run(_session(options, addresses, stream, messages, stderr))
+    progress = _progress(options, messages) if _shows_progress(options, stdout, stderr) else None
+    return asyncio.run(_session(options, addresses, stream, messages, progress))
 
 
 async def _session(
-    options: Options, addresses: list[Address], stream: OutputStream | None, messages: Messages, stderr: int
+    options: Options,
+    addresses: list[Address],
+    stream: OutputStream | None,
+    messages: Messages,
+    progress: Progress | None,
 ) -> int:
     from tailer.cli.session import Session
     from tailer.config import resolve_service
@@ -116,7 +121,6 @@ async def _session(
         no_sign_request=not options.sign,
         urls_only=all(address.url is not None for address in addresses),
     )
-    progress = _progress(options, messages) if _shows_progress(options, stderr) else None
     metrics = None if options.metrics is None else _metrics(options.metrics)
     try:
         async with connect(settings, addresses, on_request=metrics.on_request if metrics else None) as client:
@@ -141,11 +145,11 @@ def _asks_for_nothing(options: Options) -> bool:
     return amount.count == 0 and not amount.from_start and options.follow == "no" and options.output is None
 
 
-def _shows_progress(options: Options, stderr: int) -> bool:
+def _shows_progress(options: Options, stdout: int, stderr: int) -> bool:
     """By default where it does not get in the way: on a terminal that does not show the output itself."""
     if options.progress is not None:
         return options.progress
-    return os.isatty(stderr) and (options.output is not None or not os.isatty(1))
+    return os.isatty(stderr) and (options.output is not None or not os.isatty(stdout))
 
 
 def _progress(options: Options, messages: Messages) -> Progress:

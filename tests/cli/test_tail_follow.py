@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 import signal
 import socket
 import subprocess
 import threading
 import urllib.request
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
@@ -571,13 +573,81 @@ def test_metrics(oss_tail: OssTail) -> None:
         assert 'oss_tail_requests_total{code_class="2xx",operation="head"}' in shown
 
 
-def test_presigned_url_and_public_object(oss_tail: OssTail) -> None:
+def test_public_object(oss_tail: OssTail) -> None:
     """https:// addresses: no credentials, no endpoint, and nothing of the signature on the screen."""
     oss_tail.append("public", b"a\nb\n")
     oss_tail.server.store.set_acl("bucket", "public", "public-read")
     url = f"{oss_tail.server.endpoint}/bucket/public"
     nothing = {"OSS_ENDPOINT": "", "OSS_REGION": "", "OSS_ACCESS_KEY_ID": "", "OSS_ACCESS_KEY_SECRET": ""}
     assert oss_tail.here(["-v", "-n", "1", url], nothing) == (0, f"==> {url} <==\nb\n".encode(), "")
+
+
+def test_presigned_url(oss_tail: OssTail) -> None:
+    """Good for GET alone: followed without a HEAD, and named without its query."""
+    oss_tail.append("presigned", b"a\nb\n")
+    url = _presigned(oss_tail, "presigned")
+    with oss_tail.following("-f", "-v", "-n", "1", *FAST, url) as tail:
+        header = f"==> {url.partition('?')[0]} <==\n".encode()
+        tail.wait_for_output(header + b"b\n")
+        oss_tail.append("presigned", b"c\n")
+        tail.wait_for_output(header + b"b\nc\n")
+        oss_tail.server.store.delete("bucket", "presigned")
+        status, _, stderr = tail.end()
+    assert status == 1
+    assert "has become inaccessible: No such key" in stderr
+    assert "ignature" not in stderr
+
+
+def _presigned(oss_tail: OssTail, key: str) -> str:
+    """By the official SDK."""
+    import alibabacloud_oss_v2 as oss
+
+    config = oss.config.load_default()
+    server = oss_tail.server
+    config.credentials_provider = oss.credentials.StaticCredentialsProvider(
+        server.access_key_id, server.access_key_secret
+    )
+    config.region, config.endpoint, config.use_path_style = server.region, server.endpoint, True
+    url = oss.Client(config).presign(oss.GetObjectRequest(bucket="bucket", key=key)).url
+    assert isinstance(url, str)
+    return url
+
+
+def test_progress_on_a_terminal(oss_tail: OssTail) -> None:
+    """A long catch-up shows a line on a terminal, and leaves nothing behind."""
+    address = oss_tail.append("long", b"0123456789abcde\n" * 150_000)
+    oss_tail.server.faults.add(Fault("slow", operation="GetObject", rate=500_000))
+    terminal, stderr = pty.openpty()
+    try:
+        with oss_tail.popen(["-c", "+1", address], stdout=subprocess.DEVNULL, stderr=stderr) as tail:
+            os.close(stderr)
+            shown = _read_terminal(terminal)
+        assert tail.returncode == 0
+    finally:
+        oss_tail.server.faults.clear()
+        os.close(terminal)
+    assert re.search(r"of 2\.4 MB  \d+%  [0-9.]+ .B/s", shown)
+    assert shown.endswith("\r")
+    assert shown.split("\r")[-2].strip() == ""
+
+
+def _read_terminal(terminal: int) -> str:
+    """All that is written to it, until the last writer is gone (which Linux reports as EIO)."""
+    shown = b""
+    with suppress(OSError):
+        while piece := os.read(terminal, 4096):
+            shown += piece
+    return shown.decode()
+
+
+def test_endpoint_that_comes_later(oss_tail: OssTail, monkeypatch: pytest.MonkeyPatch) -> None:
+    """-F outlasts an endpoint that cannot be reached, says so once, and can be interrupted meanwhile."""
+    monkeypatch.setitem(oss_tail.environment, "OSS_ENDPOINT", "http://127.0.0.1:1")
+    with oss_tail.following("-F", "oss://bucket/k") as tail:
+        tail.wait_for_words("trying again\n")
+        tail.process.send_signal(signal.SIGINT)
+        status, _, stderr = tail.end()
+    assert (status, stderr.count("\n")) == (130, 1)
 
 
 class _FiveGigabytes(BaseHTTPRequestHandler):
