@@ -12,7 +12,7 @@ from tailer.core.framing import LastRecords
 from tailer.core.position import Link, ObjectMeta, ObjectRef, Position
 from tailer.core.ranges import ByteRange
 from tailer.core.tail import Integrity, Mark
-from tailer.errors import ObjectReplaced, RangeNotSatisfiable
+from tailer.errors import ChainBroken, ObjectReplaced, RangeNotSatisfiable
 
 if TYPE_CHECKING:
     from tailer.cli.options import Amount
@@ -45,12 +45,13 @@ async def find_start(
     """Find it. `in_hand`: bytes that had to be read for this may be handed over as `Start.ready`.
 
     Costs nothing when output begins at byte 0, else a HEAD, and for the last lines one ranged GET or few.
-    Raises what the reader raises, and ObjectReplaced when the object does not hold still while it is read.
+    Raises what the reader raises, ObjectReplaced when the object does not hold still while it is read, and
+    ChainBroken when all of it was read, several times, and its CRC-64 is never the one that is stated.
     """
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             return await _Search(reader, ref, amount, delimiter, integrity, in_hand).run()
-        except (ObjectReplaced, RangeNotSatisfiable):
+        except (ChainBroken, ObjectReplaced, RangeNotSatisfiable):
             if attempt == _ATTEMPTS:
                 raise
     raise AssertionError("unreachable: the last attempt returns or raises")
@@ -115,10 +116,14 @@ class _Search:
         if not (whole and self.in_hand and self._may_go_out([meta, *(window.meta for window in windows)])):
             return self._at(start, meta, skip_bytes=start)
         joined = b"".join(bytes(window.data) for window in reversed(windows))
-        proven = start == 0 and meta.crc64 is not None and self.integrity is not Integrity.OFF
-        if proven and crc64.update(joined) != meta.crc64:
-            # Noise or a replacement: reading from byte 0 by the rules decides which.
-            return Start()
+        proven = windows[-1].start == 0 and meta.crc64 is not None and self.integrity is not Integrity.OFF
+        if proven and (computed := crc64.update(joined)) != meta.crc64:
+            if start == 0:
+                # Noise or a replacement: reading from byte 0 by the rules decides which.
+                return Start()
+            raise ChainBroken(
+                f"{self.ref}: CRC-64 of the first {meta.size} bytes is {computed}, the service states {meta.crc64}"
+            )
         return Start(
             Mark.at(Position(meta.size, meta.crc64)),
             ready=Batch(self.ref, 0, start, meta.size, joined[start - windows[-1].start :], verified=proven),

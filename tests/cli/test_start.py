@@ -13,7 +13,7 @@ from tailer.core import crc64
 from tailer.core.events import Batch, Rewound, Verified
 from tailer.core.position import Link, ObjectMeta, ObjectRef, Position, Window
 from tailer.core.tail import Integrity, Mark
-from tailer.errors import ObjectNotFound, ObjectReplaced, RangeNotSatisfiable
+from tailer.errors import ChainBroken, ObjectNotFound, ObjectReplaced, RangeNotSatisfiable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -85,8 +85,36 @@ def test_last_lines_are_in_hand_and_unproven() -> None:
 
 
 def test_last_lines_over_several_blocks() -> None:
+    long = LINES * 10
+    start = _start(Changing(long), Amount(3000))
+    assert start.ready == _batch(len(long) - 18_000, long[-18_000:], verified=False)
+
+
+def test_last_lines_for_which_all_was_read_are_proven() -> None:
     start = _start(Changing(LINES), Amount(9000))
-    assert start.ready == _batch(6000, LINES[6000:], verified=False)
+    assert start.ready == _batch(6000, LINES[6000:], verified=True)
+
+
+class Noisy(Changing):
+    """The first byte of each answer is turned over on the way, `times` times."""
+
+    times = 1
+
+    async def fetch(self, ref: ObjectRef, range: ByteRange) -> Window:
+        window = await super().fetch(ref, range)
+        self.times -= 1
+        return Window(window.start, b"x" + bytes(window.data)[1:], window.meta) if self.times >= 0 else window
+
+
+def test_noise_is_read_again() -> None:
+    assert _start(Noisy(LINES), Amount(9000)).ready == _batch(6000, LINES[6000:], verified=True)
+
+
+def test_noise_without_end() -> None:
+    reader = Noisy(b"a\nb\n")
+    reader.times = 100
+    with pytest.raises(ChainBroken):
+        _start(reader, Amount(1))
 
 
 def test_last_bytes_are_read_at_once() -> None:
@@ -116,11 +144,6 @@ def test_never_holds_still() -> None:
 
 def test_bytes_that_do_not_fit_are_not_in_hand() -> None:
     """Noise on the way, or a lie: the machine reads from byte 0 and decides."""
-
-    class Noisy(Changing):
-        async def fetch(self, ref: ObjectRef, range: ByteRange) -> Window:
-            window = await super().fetch(ref, range)
-            return Window(window.start, b"x" + bytes(window.data)[1:], window.meta)
 
     assert _start(Noisy(b"a\nb\n")) == Start()
 
