@@ -1,86 +1,30 @@
-"""HTTP: from aiohttp's requests to operations, and from answers to bytes on a socket that faults may break."""
+"""From aiohttp's requests to operations: found, named, hit by faults, signed by whom, allowed."""
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import json
 import logging
-import os
-import socket
-import struct
 import time
-import zlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from tailer.local import xml
-from tailer.local.addressing import Target, locate
-from tailer.local.attributes import CRC, http_date
-from tailer.local.auth import Authenticator, SignedRequest
-from tailer.local.faults import NOTHING, Fault, Faults, Strikes
-from tailer.local.operations import Answer, Call, Operation, Service, choose
+from tailer.local import admin
+from tailer.local.addressing import locate
+from tailer.local.auth import AccessKey, Authenticator, SignedRequest
+from tailer.local.body import RequestBody
+from tailer.local.call import Answer, Call
+from tailer.local.exchange import Broken, Exchange
+from tailer.local.operations import Operation, choose
 from tailer.local.refusal import Refusal
 
 if TYPE_CHECKING:
-    import hashlib
     from collections.abc import Callable, Collection, Mapping
-    from typing import BinaryIO
 
-    from tailer.local.store import Contents, Upload
+    from tailer.local.faults import Faults, Strikes
+    from tailer.local.service import Service
 
 log = logging.getLogger("oss-local")
-
-ADMIN_PATH = "/-/faults"
-_PIECE = 1 << 20
-_INLINE = 64 * 1024
-_ADMIN_LIMIT = 1 << 20
-_GZIP_MINIMUM = 1024
-_COMPRESSED_TYPES = """
-    text/cache-manifest text/xml text/plain text/css application/javascript application/x-javascript
-    application/rss+xml application/json text/json
-"""
-_GZIP_TYPES = frozenset(_COMPRESSED_TYPES.split())
-"""What the service compresses on the fly (OSS documentation, GetObject)."""
-
-
-class RequestBody:
-    """A request's body as it comes in; the client is told to go on when it waits for that."""
-
-    def __init__(self, request: web.BaseRequest) -> None:
-        self._request = request
-        self.length = request.content_length
-        self.present = self.length is not None or "chunked" in request.headers.get("Transfer-Encoding", "").lower()
-
-    async def spool(self, upload: Upload, limit: int, digest: hashlib._Hash | None) -> None:
-        """All of it into `upload`."""
-        if (self.length or 0) > limit:
-            raise _too_large(limit)
-        await self._go_on()
-        async for chunk in self._request.content.iter_any():
-            if upload.size + len(chunk) > limit:
-                raise _too_large(limit)
-            upload.write(chunk)
-            if digest is not None:
-                digest.update(chunk)
-
-    async def read(self, limit: int) -> bytes:
-        """All of a small one."""
-        if (self.length or 0) > limit:
-            raise _too_large(limit)
-        await self._go_on()
-        body = bytearray()
-        async for chunk in self._request.content.iter_any():
-            body += chunk
-            if len(body) > limit:
-                raise _too_large(limit)
-        return bytes(body)
-
-    async def _go_on(self) -> None:
-        if self._request.headers.get("Expect", "").lower() == "100-continue" and self._request.transport:
-            self._request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
 class Wire:
@@ -99,6 +43,7 @@ class Wire:
         self._service = service
         self._authenticator = authenticator
         self._faults = faults
+        self._admin = admin.Admin(faults)
         self._clock = clock
         self._cnames = cnames
         self._domains = domains
@@ -108,14 +53,14 @@ class Wire:
         started = time.perf_counter()
         host = request.headers.get("Host", "")
         target = locate(host, request.raw_path, self._cnames, self._domains)
-        if target.path == ADMIN_PATH and not target.named_by_host:
-            return await self._administer(request)
+        if target.path == admin.PATH and not target.named_by_host:
+            return await self._admin.handle(request)
         exchange = Exchange(request, target, self._clock)
         try:
             answer = await self._answer(exchange)
         except Refusal as refusal:
             answer = exchange.refused(refusal)
-        except _Broken:
+        except Broken:
             return exchange.hang_up()
         except (ConnectionError, web.RequestPayloadError, HttpProcessingError):
             log.info("%s %s: the client went away", request.method, request.raw_path.partition("?")[0])
@@ -149,7 +94,8 @@ class Wire:
         )
         signed = SignedRequest(request.method, target.bucket, target.key, target.query, headers)
         call.caller = self._identify(signed, exchange.strikes)
-        self._service.authorize(call, operation)
+        await self._service.settle(call)
+        self._service.authorize(call, operation.access)
         return await operation.handler(self._service, call)
 
     def _choose(self, exchange: Exchange, query: Mapping[str, str]) -> Operation:
@@ -165,7 +111,7 @@ class Wire:
         exchange.strikes = self._faults.strike(operation.name, request.method, bucket, key)
         return operation
 
-    def _identify(self, signed: SignedRequest, strikes: Strikes) -> Any:
+    def _identify(self, signed: SignedRequest, strikes: Strikes) -> AccessKey | None:
         skew = strikes.get("skew")
         if skew is None:
             return self._authenticator.identify(signed)
@@ -175,312 +121,6 @@ class Wire:
         )
         return shifted.identify(signed)
 
-    # --- faults from outside
-
-    async def _administer(self, request: web.BaseRequest) -> web.Response:
-        """GET, POST and DELETE of `ADMIN_PATH`, from this machine alone."""
-        peer = request.transport.get_extra_info("peername") if request.transport else None
-        if not peer or not (peer[0] == "::1" or peer[0].startswith("127.")):
-            return _plain(403, "faults are set from this machine alone")
-        if request.method == "DELETE":
-            self._faults.clear()
-        elif request.method == "POST":
-            problem = await self._change(request)
-            if problem:
-                return _plain(400, problem)
-        elif request.method != "GET":
-            return _plain(405, "GET, POST or DELETE")
-        report = {"faults": self._faults.report(), "injected": self._faults.injected}
-        return web.json_response(report)
-
-    async def _change(self, request: web.BaseRequest) -> str | None:
-        """What is wrong with a POST; None when it was done."""
-        if request.content_type != "application/json":
-            # A page in a browser cannot send this type here without being asked first (CORS).
-            return "Content-Type must be application/json"
-        try:
-            data = json.loads(await RequestBody(request).read(_ADMIN_LIMIT))
-            self._apply(data)
-        except (ValueError, Refusal) as error:
-            return str(error)
-        return None
-
-    def _apply(self, data: object) -> None:
-        """One fault, or a list of them, is added; ``{"replace": […], "seed": N}`` puts others in place."""
-        if isinstance(data, dict) and "replace" in data:
-            if not isinstance(data.get("seed", 0), int) or data.keys() - {"replace", "seed"}:
-                raise ValueError('expected {"replace": [...], "seed": N}')
-            self._faults.replace(_faults(data["replace"]), data.get("seed"))
-        else:
-            self._faults.add(*_faults(data))
-
-
-class Exchange:
-    """One request and the sending of its answer, with what goes wrong on the way."""
-
-    def __init__(self, request: web.BaseRequest, target: Target, clock: Callable[[], float]) -> None:
-        self.request = request
-        self.target = target
-        self.operation = "Unknown"
-        self.strikes = NOTHING
-        self.request_id = os.urandom(12).hex().upper()
-        self._clock = clock
-        self._started = time.perf_counter()
-
-    def refused(self, refusal: Refusal) -> Answer:
-        """The answer that a refusal makes; HEAD has it in its headers (SDKs read x-oss-err)."""
-        fields = {
-            "Code": refusal.code,
-            "Message": refusal.message,
-            "RequestId": self.request_id,
-            "HostId": self.request.headers.get("Host", ""),
-            **refusal.fields,
-        }
-        headers = {"Content-Type": "application/xml", **refusal.headers}
-        if refusal.ec is not None:
-            fields |= {"EC": refusal.ec, "RecommendDoc": f"https://api.aliyun.com/troubleshoot?q={refusal.ec}"}
-            headers["x-oss-ec"] = refusal.ec
-        body = xml.document("Error", fields.items())
-        if self.request.method == "HEAD":
-            headers["x-oss-err"] = base64.b64encode(body).decode()
-        return Answer(refusal.status, headers, body)
-
-    async def suffer_before(self) -> None:
-        """What goes wrong before anything is done."""
-        strikes = self.strikes
-        if not strikes:
-            return
-        stall = strikes.get("stall")
-        if stall is not None and stall.at is None:
-            await asyncio.sleep(stall.seconds)
-        reset = strikes.get("reset")
-        if reset is not None and reset.at is None:
-            self._reset()
-            raise _Broken
-        strikes.refuse()
-
-    async def send(self, answer: Answer) -> web.StreamResponse:
-        """Put the answer on the socket."""
-        if self.strikes.get("lose-answer"):
-            if answer.contents is not None:
-                answer.contents.close()
-            return self.hang_up()
-        answer = _distorted(answer, self.strikes)
-        headers = self._common() | answer.headers
-        try:
-            if self.strikes:
-                return await self._send_broken(answer, headers)
-            if answer.contents is not None and answer.length > _INLINE:
-                return await self._stream(answer, answer.contents, headers)
-            return self._whole(answer, headers)
-        finally:
-            if answer.contents is not None:
-                answer.contents.close()
-
-    def _common(self) -> dict[str, str]:
-        skew = self.strikes.get("skew")
-        now = self._clock() + (skew.by if skew else 0)
-        return {
-            "Server": "AliyunOSS",
-            "Date": http_date(now),
-            "x-oss-request-id": self.request_id,
-            "x-oss-server-time": str(int((time.perf_counter() - self._started) * 1000)),
-            **({"Connection": "keep-alive"} if self.request.keep_alive else {}),
-        }
-
-    def _whole(self, answer: Answer, headers: dict[str, str]) -> web.Response:
-        body = answer.body
-        if answer.contents is not None:
-            body = bytes(answer.contents.read(answer.start, answer.length))
-            if len(body) < answer.length:
-                return self.hang_up()
-        return web.Response(status=answer.status, headers=headers, body=body)
-
-    async def _stream(self, answer: Answer, contents: Contents, headers: dict[str, str]) -> web.StreamResponse:
-        headers["Content-Length"] = str(answer.length)
-        response = web.StreamResponse(status=answer.status, headers=headers)
-        await response.prepare(self.request)
-        if contents.file is not None and answer.rate is None:
-            sent = await self._send_file(contents.file, answer)
-        else:
-            sent = await self._send_pieces(response, contents, answer)
-        if sent < answer.length:
-            # The object lost bytes while they were sent: a cut is the only honest end.
-            self._close()
-        return response
-
-    async def _send_file(self, file: BinaryIO, answer: Answer) -> int:
-        transport = self.request.transport
-        if transport is None:
-            return 0
-        loop = asyncio.get_running_loop()
-        return await loop.sendfile(transport, file, answer.start, answer.length)
-
-    async def _send_pieces(self, response: web.StreamResponse, contents: Contents, answer: Answer) -> int:
-        offset, piece = answer.start, _PIECE if answer.rate is None else _paced(answer.rate)
-        while offset < answer.stop:
-            data = contents.read(offset, min(piece, answer.stop - offset))
-            if not data:
-                break
-            await response.write(data)
-            offset += len(data)
-            if answer.rate is not None and offset < answer.stop:
-                await asyncio.sleep(len(data) / answer.rate)
-        return offset - answer.start
-
-    # --- breaking things
-
-    async def _send_broken(self, answer: Answer, headers: dict[str, str]) -> web.StreamResponse:
-        """Any answer, with every fault that touches its body or its headers."""
-        if self._compresses(answer):
-            return self._compressed(answer, headers)
-        wrong = self.strikes.get("wrong-length")
-        by_itself = answer.contents is None and not self.strikes.get("cut", "reset", "stall", "slow")
-        if wrong is not None or answer.contents is not None or not by_itself:
-            length = int(headers.get("Content-Length", answer.length))
-            headers["Content-Length"] = str(max(0, length + (wrong.by if wrong else 0)))
-        if self.request.method == "HEAD" or (by_itself and wrong is None):
-            return web.Response(status=answer.status, headers=headers, body=answer.body)
-        response = web.StreamResponse(status=answer.status, headers=headers)
-        await response.prepare(self.request)
-        ended = await self._send_struck(response, answer)
-        if not ended or wrong is not None:
-            self._close()
-        return response
-
-    async def _send_struck(self, response: web.StreamResponse, answer: Answer) -> bool:
-        """The body in pieces that end where something happens; False when it breaks off."""
-        offset = 0
-        slow = self.strikes.get("slow")
-        rate = slow.rate if slow and slow.rate else answer.rate
-        stall, cut = self.strikes.get("stall"), self.strikes.get("cut", "reset")
-        while True:
-            if stall is not None and stall.at == offset:
-                await asyncio.sleep(stall.seconds)
-            if cut is not None and cut.at == offset:
-                await self._break(hard=cut.kind == "reset")
-                return False
-            if offset >= answer.length:
-                return True
-            stops = [answer.length, offset + (_PIECE if rate is None else _paced(rate))]
-            stops += [fault.at for fault in (stall, cut) if fault and fault.at is not None and fault.at > offset]
-            data = self._struck_bytes(answer, offset, min(stops))
-            if not data:
-                return False
-            await response.write(data)
-            offset += len(data)
-            if rate is not None:
-                await asyncio.sleep(len(data) / rate)
-
-    def _struck_bytes(self, answer: Answer, start: int, stop: int) -> bytes | bytearray:
-        """Bytes [start, stop) of the body."""
-        if answer.contents is None:
-            return answer.body[start:stop]
-        offset = answer.start + start
-        data = answer.contents.read(offset, stop - start)
-        flip = self.strikes.get("flip-bit")
-        if flip is not None and flip.at is not None and offset <= flip.at < offset + len(data):
-            data = bytearray(data)
-            data[flip.at - offset] ^= 1
-        return data
-
-    async def _break(self, *, hard: bool) -> None:
-        """End in mid-body, behind all that was sent so far."""
-        if not hard:
-            self._close()
-            return
-        transport = self.request.transport
-        if transport is None:
-            return
-        while not transport.is_closing() and transport.get_write_buffer_size():  # noqa: ASYNC110  has no event
-            await asyncio.sleep(0.001)
-        self._reset()
-
-    def _compresses(self, answer: Answer) -> bool:
-        kind = answer.headers.get("Content-Type", "").partition(";")[0]
-        length = int(answer.headers.get("Content-Length", answer.length))
-        return (
-            self.strikes.get("gzip") is not None
-            and answer.status == 200
-            and "gzip" in self.request.headers.get("Accept-Encoding", "").lower()
-            and kind in _GZIP_TYPES
-            and length >= _GZIP_MINIMUM
-            and "Content-Encoding" not in answer.headers
-        )
-
-    def _compressed(self, answer: Answer, headers: dict[str, str]) -> web.StreamResponse:
-        """Without length, ETag and ranges, as the service does it (OSS documentation, GetObject)."""
-        kept = {
-            name: value for name, value in headers.items() if name not in ("Content-Length", "ETag", "Accept-Ranges")
-        }
-        kept |= {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
-        packer = zlib.compressobj(wbits=31)
-        body = self._struck_bytes(answer, 0, answer.length) if self.request.method != "HEAD" else b""
-        response = web.Response(status=200, headers=kept, body=packer.compress(body) + packer.flush())
-        if self.request.method == "HEAD":
-            response = web.Response(status=200, headers=kept)
-        response.enable_chunked_encoding()
-        return response
-
-    def hang_up(self) -> web.Response:
-        """No answer: the connection ends."""
-        self._close()
-        return web.Response(status=499)
-
-    def _close(self) -> None:
-        if self.request.transport is not None:
-            self.request.transport.close()
-
-    def _reset(self) -> None:
-        """RST instead of FIN."""
-        transport = self.request.transport
-        if transport is None:
-            return
-        sock = transport.get_extra_info("socket")
-        if sock is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        transport.abort()
-
-
-class _Broken(Exception):
-    """The connection is gone by design."""
-
-
-def _distorted(answer: Answer, strikes: Strikes) -> Answer:
-    """The answer with every fault that replaces it or touches its headers."""
-    if not strikes:
-        return answer
-    replaced = strikes.get("html", "malformed-xml")
-    if replaced is not None:
-        if answer.contents is not None:
-            answer.contents.close()
-        return _nonsense(replaced)
-    headers = answer.headers
-    if strikes.get("flip-crc") and CRC in headers:
-        headers[CRC] = str(int(headers[CRC]) ^ 1)
-    shift = strikes.get("shift-range")
-    if shift is not None and answer.status == 206:
-        total = headers["Content-Range"].rpartition("/")[2]
-        start, last = answer.start + shift.by, answer.stop - 1 + shift.by
-        headers["Content-Range"] = f"bytes {start}-{last}/{total}"
-    drop = strikes.get("drop-header")
-    if drop is not None:
-        answer.headers = {name: value for name, value in headers.items() if name.lower() != drop.header.lower()}
-    return answer
-
-
-def _nonsense(fault: Fault) -> Answer:
-    if fault.kind == "html":
-        page = f"<html><head><title>{fault.status}</title></head><body><h1>Proxy</h1></body></html>\r\n"
-        return Answer(fault.status, {"Content-Type": "text/html"}, page.encode())
-    body = b'<?xml version="1.0" encoding="UTF-8"?>\n<Error>\n  <Code>' + fault.code.encode() + b"</Cod"
-    return Answer(fault.status, {"Content-Type": "application/xml"}, body)
-
-
-def _paced(rate: float) -> int:
-    """Bytes to send at once for about twenty pieces a second."""
-    return max(1, min(_PIECE, int(rate / 20)))
-
 
 def _lower(request: web.BaseRequest) -> dict[str, str]:
     """Headers by their lower-case name; several of one name are joined (RFC 9110 section 5.3)."""
@@ -489,19 +129,3 @@ def _lower(request: web.BaseRequest) -> dict[str, str]:
         key = name.lower()
         headers[key] = f"{headers[key]},{value}" if key in headers else value
     return headers
-
-
-def _faults(data: Any) -> list[Fault]:
-    items = data if isinstance(data, list) else [data]
-    if not all(isinstance(item, dict) for item in items):
-        raise ValueError("a fault is a JSON object")
-    return [Fault.from_json(item) for item in items]
-
-
-def _plain(status: int, text: str) -> web.Response:
-    return web.Response(status=status, text=text + "\n")
-
-
-def _too_large(limit: int) -> Refusal:
-    message = "Your proposed upload exceeds the maximum allowed size."
-    return Refusal(400, "EntityTooLarge", message, fields={"MaxSizeAllowed": str(max(0, limit))})
