@@ -147,6 +147,8 @@ def test_put_object_replaces(oss_tail: OssTail) -> None:
     address = oss_tail.append("put", b"same\n")
     with oss_tail.following("-F", *FAST, address) as tail:
         tail.wait_for_output(b"same\n")
+        with oss_tail.counting() as requests:  # before its first poll it cannot know what the object was
+            tail.wait_for(lambda: requests() >= 2)
         oss_tail.server.store.put("bucket", "put", b"same\nmore\n")
         tail.wait_for_output(b"same\nsame\nmore\n")
         assert "has been replaced;  following new file" in tail.stderr
