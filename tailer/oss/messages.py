@@ -51,7 +51,7 @@ _MAX_CRC64 = (1 << 64) - 1
 _MAX_WAIT = 3600.0
 _DIGITS = re.compile(r"[0-9]{1,20}")
 _CODE = re.compile(r"[A-Za-z0-9._-]{1,80}")
-_MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
+_MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec"
 _IMF_DATE = re.compile(r"\w{3}, (\d\d) (\w{3}) (\d{4}) (\d\d):(\d\d):(\d\d) GMT", re.ASCII)
 _ISO_DATE = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.\d{1,9})?Z", re.ASCII)
 
@@ -109,7 +109,7 @@ def parse_date(text: str | None) -> float | None:
         return None
     if match := _IMF_DATE.fullmatch(text.strip()):
         day_text, name, year_text, *clock = match.groups()
-        parts = [year_text, _MONTHS.index(name) // 3 + 1 if name in _MONTHS else 0, day_text, *clock]
+        parts = [year_text, _MONTHS.index(name) // 4 + 1 if name in _MONTHS else 0, day_text, *clock]
     elif match := _ISO_DATE.fullmatch(text.strip()):
         parts = list(match.groups())
     else:

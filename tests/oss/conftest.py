@@ -81,21 +81,11 @@ class RawServer:
     requests: list[Received] = field(default_factory=list)
     connections: int = 0
     url: str = ""
-    open: list[tuple[asyncio.StreamWriter, asyncio.Task]] = field(default_factory=list)
 
     async def serve(self, reader, writer):
         self.connections += 1
-        self.open.append((writer, asyncio.current_task()))
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            while await self._one(reader, writer):
-                pass
-        writer.close()
-
-    async def close(self):
-        for writer, _ in self.open:
-            writer.transport.abort()
-        await asyncio.gather(*(task for _, task in self.open), return_exceptions=True)
-        await asyncio.sleep(0)  # the transports close in the loop's next round
+        while await self._one(reader, writer):
+            pass
 
     async def _one(self, reader, writer):
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
@@ -117,18 +107,35 @@ class RawServer:
 
 
 @contextlib.asynccontextmanager
-async def _serving(*replies, ssl=None):
-    wrapped = [reply if isinstance(reply, Reply) else Reply(reply) for reply in replies]
-    server = RawServer(wrapped)
-    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=ssl, limit=1 << 20)
-    port = listener.sockets[0].getsockname()[1]
-    server.url = f"{'https' if ssl else 'http'}://127.0.0.1:{port}"
+async def _listening(handle, *, ssl=None):
+    """Serve connections with `handle(reader, writer)`; gives the port, and leaves nothing open."""
+    connections = []
+
+    async def serve(reader, writer):
+        connections.append((writer, asyncio.current_task()))
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            await handle(reader, writer)
+        writer.close()
+
+    listener = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=ssl, limit=1 << 20)
     try:
-        yield server
+        yield listener.sockets[0].getsockname()[1]
     finally:
         listener.close()
-        await server.close()
+        for writer, _ in connections:
+            writer.transport.abort()
+        await asyncio.gather(*(task for _, task in connections), return_exceptions=True)
+        await asyncio.sleep(0)  # the transports close in the loop's next round
         await listener.wait_closed()
+
+
+@contextlib.asynccontextmanager
+async def _serving(*replies, ssl=None):
+    """A `RawServer` that answers with `replies`, each bytes or a `Reply`."""
+    server = RawServer([reply if isinstance(reply, Reply) else Reply(reply) for reply in replies])
+    async with _listening(server.serve, ssl=ssl) as port:
+        server.url = f"{'https' if ssl else 'http'}://127.0.0.1:{port}"
+        yield server
 
 
 @contextlib.asynccontextmanager
@@ -148,6 +155,7 @@ def wire():
 
     class Wire:
         reply = Reply
+        listening = staticmethod(_listening)
         serving = staticmethod(_serving)
         connected = staticmethod(_connected)
         answer = staticmethod(answer)

@@ -160,7 +160,9 @@ def test_a_listing_asks_for_encoded_keys(wire, kind):
     page, server = run(wire, kind, [wire.answer(200, {}, body)], act)
     assert [row.key for row in page.objects] == ["a+b\n"]
     assert (page.prefixes, page.next_token) == (("a x/",), "abc+d")
-    query = "list-type=2&prefix=a%20b%2B&delimiter=%2F&start-after=a&continuation-token=t%3D&max-keys=7&encoding-type=url"
+    query = (
+        "list-type=2&prefix=a%20b%2B&delimiter=%2F&start-after=a&continuation-token=t%3D&max-keys=7&encoding-type=url"
+    )
     assert server.requests[0].target == f"/bucket/?{query}"
 
 
@@ -215,7 +217,9 @@ def test_fetch(wire, kind):
 def test_a_window_of_many_pieces_is_read_whole(wire, kind):
     """Eight MiB, byte for byte."""
     data = bytes(range(256)) * (8 << 12)
-    window, _ = run(wire, kind, [partial(wire, 0, len(data), len(data), data)], lambda client: fetch(client, 0, 1 << 30))
+    window, _ = run(
+        wire, kind, [partial(wire, 0, len(data), len(data), data)], lambda client: fetch(client, 0, 1 << 30)
+    )
     assert len(window.data) == 8 << 20
     assert bytes(window.data) == data
 
@@ -479,9 +483,7 @@ def test_a_private_object_without_keys_says_what_is_needed(wire, kind):
 
 def test_clock_skew_is_learnt_from_the_refusal(wire, kind):
     """The clock is off by a day: one refusal, one request signed anew, and none refused after it."""
-    skewed = refusal(
-        wire, 403, "RequestTimeTooSkewed", headers={"Date": "Wed, 28 Dec 2022 10:27:41 GMT"}
-    )
+    skewed = refusal(wire, 403, "RequestTimeTooSkewed", headers={"Date": "Wed, 28 Dec 2022 10:27:41 GMT"})
 
     async def act(client):
         await fetch(client)

@@ -22,10 +22,11 @@ from tailer import errors
 from tailer.oss.transport import FastTransport, HttpxTransport, Timeouts, map_error, open_transport
 
 QUERY = "?Signature=VerySecret&x-oss-signature=VerySecret"
+BRIEF = Timeouts(2, 2)
 SHORT = Timeouts(connect=0.3, read=0.3)
 
 
-async def get(kind, url, *, timeouts=Timeouts(2, 2), method="GET", body=None):
+async def get(kind, url, *, timeouts=BRIEF, method="GET", body=None):
     """Status and body of one exchange."""
     transport = open_transport(kind, timeouts=timeouts)
     try:
@@ -107,23 +108,20 @@ def test_an_upload_may_take_longer_than_the_read_timeout(wire, kind):
     """The read timeout is about silence; a slow line that moves is not silent."""
     body = bytes(6 << 20)
 
-    async def main():
-        async def take_slowly(reader, writer):
-            head = await reader.readuntil(b"\r\n\r\n")
-            taken = 0
-            while taken < len(body):
-                taken += len(await reader.read(1 << 20))
-                await asyncio.sleep(0.01)
-            writer.write(wire.answer(200, {}, head.split()[0]))
-            await writer.drain()
-            writer.close()
+    async def take_slowly(reader, writer):
+        head = await reader.readuntil(b"\r\n\r\n")
+        taken = 0
+        while taken < len(body):
+            piece = await reader.read(1 << 20)
+            taken += len(piece)
+            await asyncio.sleep(2 * SHORT.read * len(piece) / len(body))
+        writer.write(wire.answer(200, {}, head.split()[0]))
+        await writer.drain()
 
-        server = await asyncio.start_server(take_slowly, "127.0.0.1", 0)
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    async def main():
         started = time.monotonic()
-        result = await get(kind, url, timeouts=SHORT, method="POST", body=body)
-        server.close()
-        await server.wait_closed()
+        async with wire.listening(take_slowly) as port:
+            result = await get(kind, f"http://127.0.0.1:{port}/", timeouts=SHORT, method="POST", body=body)
         return result, time.monotonic() - started
 
     result, seconds = asyncio.run(main())
@@ -339,48 +337,37 @@ def test_a_certificate_of_another_host(wire, kind, other_name):
     _tls_failure(wire, kind, other_name)
 
 
-@pytest.mark.usefixtures("trusted")
-def test_a_peer_that_speaks_no_tls(kind):
+def _tls_to(wire, kind, handle):
+    """The error of a GET over TLS to a peer that does what `handle` does."""
+
+    async def main():
+        async with wire.listening(handle) as port:
+            await get(kind, f"https://127.0.0.1:{port}/{QUERY}")
+
+    with pytest.raises(errors.TransportError) as caught:
+        asyncio.run(main())
+    return caught.value
+
+
+def test_a_peer_that_speaks_no_tls(wire, kind):
     """Plain HTTP on the port: TlsError, at once."""
 
-    async def main():
-        async def shout(reader, writer):
-            writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
-            with contextlib.suppress(OSError):
-                await reader.read()
-            writer.close()
+    async def shout(reader, writer):
+        writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+        await reader.read()
 
-        server = await asyncio.start_server(shout, "127.0.0.1", 0)
-        try:
-            await get(kind, f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/{QUERY}")
-        finally:
-            server.close()
-            await server.wait_closed()
-
-    with pytest.raises(errors.TransportError) as caught:
-        asyncio.run(main())
-    check(caught.value, errors.TlsError)
+    check(_tls_to(wire, kind, shout), errors.TlsError)
 
 
-def test_a_peer_that_hangs_up_in_the_handshake(kind):
+def test_a_peer_that_hangs_up_in_the_handshake(wire, kind):
     """That is a broken connection and not a bad certificate: it may be tried again."""
 
-    async def main():
-        async def hang_up(reader, writer):
-            await reader.read(100)
-            writer.close()
+    async def hang_up(reader, writer):
+        await reader.read(100)
 
-        server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
-        try:
-            await get(kind, f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/{QUERY}")
-        finally:
-            server.close()
-            await server.wait_closed()
-
-    with pytest.raises(errors.TransportError) as caught:
-        asyncio.run(main())
-    assert caught.value.retriable
-    assert not isinstance(caught.value, errors.TlsError)
+    error = _tls_to(wire, kind, hang_up)
+    assert error.retriable
+    assert not isinstance(error, errors.TlsError)
 
 
 @pytest.mark.parametrize("content", [None, "this is no certificate"])
@@ -397,41 +384,24 @@ def test_an_authority_that_cannot_be_read(kind, content, tmp_path, monkeypatch):
 # --- proxies
 
 
-class Proxy:
-    """A small forward and CONNECT proxy on loopback."""
+@contextlib.asynccontextmanager
+async def proxying(wire):
+    """A small forward and CONNECT proxy on loopback: its URL, and the heads of what came to it."""
+    heads = []
 
-    def __init__(self):
-        self.heads = []
-        self._tasks = []
-        self._writers = []
-
-    async def __aenter__(self):
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.url = f"http://user:proxy-password@127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-        return self
-
-    async def __aexit__(self, *_):
-        self._server.close()
-        for writer in self._writers:
-            writer.transport.abort()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.sleep(0)
-
-    async def _serve(self, reader, writer):
-        self._tasks.append(asyncio.current_task())
-        self._writers.append(writer)
+    async def serve(reader, writer):
         head = await reader.readuntil(b"\r\n\r\n")
-        self.heads.append(head)
-        if head.startswith(b"CONNECT "):
-            host, _, port = head.split()[1].decode().rpartition(":")
-            far_reader, far_writer = await asyncio.open_connection(host, int(port))
-            self._writers.append(far_writer)
-            writer.write(b"HTTP/1.1 200 Connected\r\n\r\n")
-            await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
-        else:
+        heads.append(head)
+        if not head.startswith(b"CONNECT "):
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nproxy")
-            await writer.drain()
-        writer.close()
+            return
+        host, _, port = head.split()[1].decode().rpartition(":")
+        far_reader, far_writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"HTTP/1.1 200 Connected\r\n\r\n")
+        await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
+
+    async with wire.listening(serve) as port:
+        yield f"http://user:proxy-password@127.0.0.1:{port}", heads
 
 
 async def _pump(reader, writer):
@@ -447,10 +417,10 @@ def test_https_goes_through_a_connect_proxy(wire, kind, good, monkeypatch):
     """The proxy sees host and port, and its own password, but not the URL."""
 
     async def main():
-        async with Proxy() as proxy, wire.serving(wire.answer(200, {}, b"secret"), ssl=good) as server:
-            monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        async with proxying(wire) as (proxy, heads), wire.serving(wire.answer(200, {}, b"secret"), ssl=good) as server:
+            monkeypatch.setenv("HTTPS_PROXY", proxy)
             result = await get(kind, f"{server.url}/key{QUERY}")
-            return result, proxy.heads, server.url
+            return result, heads, server.url
 
     result, heads, url = asyncio.run(main())
     assert result == (200, b"secret")
@@ -460,13 +430,13 @@ def test_https_goes_through_a_connect_proxy(wire, kind, good, monkeypatch):
     assert b"VerySecret" not in head
 
 
-def test_http_goes_through_a_forward_proxy(kind, monkeypatch):
+def test_http_goes_through_a_forward_proxy(wire, kind, monkeypatch):
     """In absolute form."""
 
     async def main():
-        async with Proxy() as proxy:
-            monkeypatch.setenv("HTTP_PROXY", proxy.url)
-            return await get(kind, "http://bucket.example/a//b%2B"), proxy.heads
+        async with proxying(wire) as (proxy, heads):
+            monkeypatch.setenv("HTTP_PROXY", proxy)
+            return await get(kind, "http://bucket.example/a//b%2B"), heads
 
     result, [head] = asyncio.run(main())
     assert result == (200, b"proxy")
@@ -477,10 +447,10 @@ def test_no_proxy(wire, kind, monkeypatch):
     """Hosts that it names are asked directly."""
 
     async def main():
-        async with Proxy() as proxy, wire.serving(wire.answer(200, {}, b"direct")) as server:
-            monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        async with proxying(wire) as (proxy, heads), wire.serving(wire.answer(200, {}, b"direct")) as server:
+            monkeypatch.setenv("HTTP_PROXY", proxy)
             monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
-            return await get(kind, server.url), proxy.heads
+            return await get(kind, server.url), heads
 
     assert asyncio.run(main()) == ((200, b"direct"), [])
 
