@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import re
 from email.utils import formatdate
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
-from tailer.local.refusal import Refusal, invalid_argument, not_implemented
+from tailer.local.refusal import Refusal, invalid_argument, not_implemented, whole_number
 from tailer.local.store import Attributes
 
 if TYPE_CHECKING:
@@ -21,6 +22,19 @@ BUCKET_ACLS = OBJECT_ACLS[1:]
 ARCHIVED = ("Archive", "ColdArchive", "DeepColdArchive")
 CRC = "x-oss-hash-crc64ecma"
 NEXT_POSITION = "x-oss-next-append-position"
+
+OVERRIDES = {
+    f"response-{name.lower()}": name
+    for name in (
+        "Content-Type",
+        "Content-Language",
+        "Expires",
+        "Cache-Control",
+        "Content-Disposition",
+        "Content-Encoding",
+    )
+}
+"""Query parameters of a GET that replace headers of its answer."""
 
 _KEPT = {
     "content-type": "Content-Type",
@@ -84,7 +98,12 @@ def light_headers(info: ObjectInfo) -> dict[str, str]:
 
 def http_date(seconds: float) -> str:
     """RFC 9110 section 5.6.7."""
-    return formatdate(int(seconds), usegmt=True)
+    return _http_date(int(seconds))
+
+
+@lru_cache(maxsize=256)
+def _http_date(seconds: int) -> str:
+    return formatdate(seconds, usegmt=True)
 
 
 def acl_from(headers: Mapping[str, str], name: str, allowed: Sequence[str]) -> str | None:
@@ -111,9 +130,10 @@ def traffic_limit(text: str | None) -> float | None:
     """Bytes per second that x-oss-traffic-limit (bit/s) allows."""
     if text is None:
         return None
-    if not (text.isascii() and text.isdigit() and int(text) in _TRAFFIC_LIMIT):
+    bits = whole_number(text)
+    if bits is None or bits not in _TRAFFIC_LIMIT:
         raise invalid_argument("x-oss-traffic-limit", text, "The traffic limit is out of range.")
-    return int(text) / 8
+    return bits / 8
 
 
 def _metadata(headers: Mapping[str, str]) -> dict[str, str]:

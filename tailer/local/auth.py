@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from tailer.local.refusal import Refusal, invalid_argument
+from tailer.local.refusal import Refusal, invalid_argument, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -126,9 +126,10 @@ class Authenticator:
                 raise Refusal(403, "AccessDenied", f"Query-string authentication requires {name}.")
         expires = fields["Expires"] or ""
         key = self._known(fields["OSSAccessKeyId"] or "")
-        if not (expires.isascii() and expires.isdigit()):
+        until = whole_number(expires)
+        if until is None:
             raise Refusal(403, "AccessDenied", f"Invalid date (should be seconds since epoch): {expires}")
-        self._check_expiry(int(expires))
+        self._check_expiry(until)
         self._check_token(key, request.parameter("security-token"))
         self._check_v1(request, key, fields["Signature"] or "", expires)
         return key
@@ -171,11 +172,12 @@ class Authenticator:
         date = request.parameter("x-oss-date") or ""
         begin = _basic_date(date)
         expires = request.parameter("x-oss-expires") or ""
-        if begin is None or not (expires.isascii() and expires.isdigit() and 0 < int(expires) <= MAX_EXPIRES):
+        seconds = whole_number(expires)
+        if begin is None or seconds is None or not 0 < seconds <= MAX_EXPIRES:
             raise invalid_argument("x-oss-expires", expires, f"Expires must be 1 to {MAX_EXPIRES} seconds.")
         if begin > self.clock() + MAX_SKEW:
             raise self._skewed(date)
-        self._check_expiry(begin + int(expires))
+        self._check_expiry(begin + seconds)
         self._check_token(key, request.parameter("x-oss-security-token"))
         additional = request.parameter("x-oss-additional-headers") or ""
         signature = request.parameter("x-oss-signature") or ""
@@ -330,6 +332,7 @@ def _http_date(text: str) -> float | None:
     return date.replace(tzinfo=date.tzinfo or UTC).timestamp()
 
 
+@lru_cache(maxsize=64)
 def _basic_date(text: str) -> float | None:
     """``yyyymmddThhmmssZ`` in seconds since 1970."""
     try:

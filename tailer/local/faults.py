@@ -6,10 +6,11 @@ the same requests in the same order meet the same faults.
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 from collections import defaultdict, deque
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,8 @@ KINDS = {
 """Every kind of fault and what it does."""
 
 _NEEDS = {"cut": ("at",), "slow": ("rate",), "flip-bit": ("at",)}
-_HISTORY = 64
+_TYPES = {"str": "text", "int": "a whole number", "float": "a number"}
+_HISTORY = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,11 @@ class Fault:
         for name in _NEEDS.get(self.kind, ()):
             if getattr(self, name) is None:
                 raise ValueError(f"a fault of kind {self.kind!r} needs {name!r}")
+        for name in ("after", "count", "at", "delay_ms", "seconds"):
+            if (getattr(self, name) or 0) < 0:
+                raise ValueError(f"{name} must not be negative")
+        if not 0 <= self.probability <= 1:
+            raise ValueError("probability must be 0 to 1")
         if self.rate is not None and self.rate <= 0:
             raise ValueError("rate must be more than 0 bytes per second")
         if not 400 <= self.status <= 599 and self.kind == "status":
@@ -85,15 +92,13 @@ class Fault:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Fault:
         """Raises ValueError for a field that is unknown or of the wrong type."""
-        known = {field.name: field for field in fields(cls)}
+        known = {field.name: str(field.type) for field in fields(cls)}
         for name, value in data.items():
             if name not in known:
                 raise ValueError(f"no such field: {name!r}; there are {', '.join(known)}")
-            default = known[name].default
-            wanted: tuple[type, ...] = (str,) if isinstance(default, str) or default is MISSING else (int, float)
-            optional = default is None and value is None
-            if not optional and (isinstance(value, bool) or not isinstance(value, wanted)):
-                raise ValueError(f"{name} must be {'text' if wanted == (str,) else 'a number'}")
+            wanted, _, optional = known[name].partition(" | ")
+            if not (_is_a(value, wanted) or (optional and value is None)):
+                raise ValueError(f"{name} must be {_TYPES[wanted]}")
         if "kind" not in data:
             raise ValueError("kind is missing")
         return cls(**data)
@@ -106,6 +111,13 @@ class Fault:
             and fnmatchcase(bucket, self.bucket)
             and (self.key == "*" or fnmatchcase(key, self.key))
         )
+
+
+def _is_a(value: object, wanted: str) -> bool:
+    """Whether a value of JSON can be a field of this type."""
+    if wanted == "float":
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, str if wanted == "str" else int) and not isinstance(value, bool)
 
 
 @dataclass(slots=True)
@@ -146,6 +158,10 @@ class Faults:
             return [
                 {**asdict(entry.fault), "matched": entry.matched, "injected": entry.injected} for entry in self._entries
             ]
+
+    def has(self, kind: str) -> bool:
+        """Whether a fault of this kind is in force."""
+        return any(entry.fault.kind == kind for entry in self._entries)
 
     @property
     def injected(self) -> int:
@@ -205,16 +221,21 @@ NOTHING = Strikes([])
 
 
 class History:
-    """The last states of every object, for answers that are out of date."""
+    """The last states of every object, for answers that are out of date.
 
-    def __init__(self) -> None:
-        self._states: dict[tuple[str, str], deque[tuple[float, ObjectInfo | None]]] = defaultdict(
-            lambda: deque(maxlen=_HISTORY)
-        )
+    Two of each: the present one and the one before. More, while a fault asks for the state of some time ago.
+    """
+
+    def __init__(self, faults: Faults) -> None:
+        self._faults = faults
+        self._states: defaultdict[tuple[str, str], deque[tuple[float, ObjectInfo | None]]] = defaultdict(deque)
 
     def note(self, at: float, bucket: str, key: str, info: ObjectInfo | None) -> None:
         """Remember that the object became this, or went."""
-        self._states[bucket, key].append((at, info))
+        states = self._states[bucket, key]
+        states.append((at, info))
+        while len(states) > (_HISTORY if self._faults.has("stale-head") else 2):
+            states.popleft()
 
     def as_of(self, now: float, seconds: float, bucket: str, key: str) -> ObjectInfo | None:
         """The object `seconds` ago, or before its last change when that is 0. None: it was not there."""

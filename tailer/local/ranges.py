@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)(?:,.*)?", re.ASCII)
+_RANGE = re.compile(r"bytes=(\d{0,64})-(\d{0,64})(?:,.*)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,3 +65,8 @@ def invalid_argument(name: str, value: str, message: str, ec: str | None = None)
 def not_implemented(what: str) -> Refusal:
     """501: never a success for something that was not done."""
     return Refusal(501, "NotImplemented", f"A header or operation you provided is not implemented: {what}")
+
+
+def whole_number(text: str) -> int | None:
+    """0 or more in plain digits, as far as 64 bits may go; None for anything else."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 19 else None

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from tailer.local.auth import AccessKey, Authenticator
-from tailer.local.faults import Faults
+from tailer.local.faults import Faults, History
 from tailer.local.memory import MemoryEngine
-from tailer.local.operations import Service
+from tailer.local.service import Service
 from tailer.local.store import APPEND_LIMIT, Store
 from tailer.local.wire import Wire
 
@@ -70,9 +70,11 @@ class LocalServer:
         self.faults = Faults(seed)
         self.authenticator = Authenticator(keys, region=region, clock=clock)
         self.endpoint = ""
-        self._service = Service(self.store, region=region, clock=clock, elsewhere=dict(elsewhere or {}))
+        history = History(self.faults)
+        self.store.on_change = lambda bucket, key, info: history.note(clock(), bucket, key, info)
+        self.service = Service(self.store, history, region=region, clock=clock, elsewhere=dict(elsewhere or {}))
         self._wire = Wire(
-            self._service,
+            self.service,
             self.authenticator,
             self.faults,
             clock=clock,
@@ -109,7 +111,7 @@ class LocalServer:
         bound = self._listener.sockets[0].getsockname()[1]
         reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
         self.endpoint = f"http://{f'[{reachable}]' if ':' in reachable else reachable}:{bound}"
-        self._service.endpoint = self.endpoint
+        self.service.endpoint = self.endpoint
 
     async def stop(self) -> None:
         """Close every connection and let go of the store."""

@@ -258,6 +258,12 @@ class Store:
         check_key(key)
         return self.engine.find(bucket, key)
 
+    def backlog(self, bucket: str, key: str) -> int:
+        """Bytes that must be read before the object can be described."""
+        self.bucket(bucket)
+        check_key(key)
+        return self.engine.backlog(bucket, key)
+
     def open(self, bucket: str, key: str) -> tuple[ObjectInfo, Contents]:
         """The object and its bytes, both of one moment. The contents must be closed."""
         self.bucket(bucket)

@@ -167,6 +167,19 @@ def test_stale_head(full: LocalServer, ask: Requester) -> None:
     assert ask("HEAD", "log").position == len(BODY) + 4
 
 
+def test_stale_head_of_some_time_ago() -> None:
+    """While such a fault is in force, older states are kept as well."""
+    now = [1_000_000.0]
+    with running(["demo"], clock=lambda: now[0]) as server:
+        history = server.service.history
+        server.faults.add(Fault("stale-head", seconds=10))
+        for position in range(100):
+            server.store.append("demo", "log", position, b"x")
+            now[0] += 1
+        seen = [history.as_of(now[0], seconds, "demo", "log") for seconds in (1, 50, 100, 101)]
+        assert [info and info.size for info in seen] == [100, 51, 1, None]
+
+
 def test_ignored_and_shifted_ranges(full: LocalServer, ask: Requester) -> None:
     """200 with everything; or a 206 that lies."""
     full.faults.add(Fault("ignore-range"))
@@ -320,8 +333,13 @@ def test_admin_path(full: LocalServer, ask: Requester) -> None:
         ({"kind": "melt"}, "no such kind"),
         ({"kind": "cut"}, "needs 'at'"),
         ({"kind": "slow", "rate": 0}, "more than 0"),
-        ({"kind": "cut", "at": "5"}, "must be a number"),
-        ({"kind": "cut", "at": True}, "must be a number"),
+        ({"kind": "cut", "at": "5"}, "must be a whole number"),
+        ({"kind": "cut", "at": True}, "must be a whole number"),
+        ({"kind": "cut", "at": 1.5}, "must be a whole number"),
+        ({"kind": "cut", "at": -1}, "must not be negative"),
+        ({"kind": "slow", "rate": "fast"}, "must be a number"),
+        (b'{"kind": "stall", "seconds": NaN}', "must be a number"),
+        ({"kind": "gzip", "probability": 2}, "0 to 1"),
         ({"kind": "gzip", "key": 5}, "must be text"),
         ({"kind": "gzip", "colour": "red"}, "no such field"),
         ({"kind": "status", "status": 99}, "400 to 599"),

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tailer.local import Attributes, folder, journal, running
+from tailer.local import Attributes, files, folder, journal, running
 from tailer.local.folder import FolderEngine
 from tailer.local.refusal import Refusal
 from tailer.local.store import Store
@@ -166,13 +166,13 @@ def test_a_put_that_was_not_carried_out_leaves_the_old_object(
 def test_a_failed_write_takes_the_append_back(store: Store, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that is full in mid-append: one refusal, and the object as it was, also after a restart."""
     store.append("demo", "log", 0, b"abc")
-    real = folder.write_all
+    real = files.write_all
 
     def full(file: int, data: bytes, offset: int) -> None:
         real(file, data[:2], offset)
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(folder, "write_all", full)
+    monkeypatch.setattr(files, "write_all", full)
     with pytest.raises(Refusal, match="No space left on device"):
         store.append("demo", "log", 3, b"defgh")
     monkeypatch.undo()
@@ -422,11 +422,11 @@ def test_a_reader_keeps_what_it_opened(store: Store, root: Path) -> None:
 def test_readers_see_nothing_of_an_append_under_way(store: Store, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a large body is copied the object is the one before, whatever its file looks like."""
     store.append("demo", "log", 0, b"abc")
-    real, seen = folder.write_all, []
+    real, seen = files.write_all, []
 
     def watched(file: int, data: bytes, offset: int) -> None:
         real(file, data, offset)
-        if offset >= 3 and len(data) == folder._PIECE and len(seen) < 2 and tail_size() > 3:
+        if offset >= 3 and len(data) == files.PIECE and len(seen) < 2 and tail_size() > 3:
             reader = threading.Thread(target=lambda: seen.append((state(store), store.list("demo").rows[0].info.size)))
             reader.start()
             reader.join()
@@ -434,7 +434,7 @@ def test_readers_see_nothing_of_an_append_under_way(store: Store, root: Path, mo
     def tail_size() -> int:
         return (root / "demo" / "log").stat().st_size
 
-    monkeypatch.setattr(folder, "write_all", watched)
+    monkeypatch.setattr(files, "write_all", watched)
     body = b"x" * (9 << 20)
     store.append("demo", "log", 3, body)
     monkeypatch.undo()

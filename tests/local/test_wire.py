@@ -5,13 +5,18 @@ from __future__ import annotations
 import gzip
 import http.client
 import socket
+import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tailer.core import crc64
 from tailer.local import running
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from conftest import Requester
 
     from tailer.local.server import LocalServer
@@ -198,3 +203,64 @@ def test_every_answer_has_a_request_id(ask: Requester) -> None:
     """Each its own."""
     replies = [ask("GET", None), ask("GET", "none"), ask("POST", "x"), ask("HEAD", "none"), ask("DELETE", "none")]
     assert len({reply.headers["x-oss-request-id"] for reply in replies}) == len(replies)
+
+
+def test_a_large_body_that_is_refused(ask: Requester) -> None:
+    """The client that sends it all the same gets the answer, not a reset."""
+    body = b"x" * (20 << 20)
+    assert ask.append("log", 5, body).code == "PositionNotEqualToLength"
+    assert replace(ask, secret="wrong").append("log", 0, body).code == "SignatureDoesNotMatch"
+    with running(["demo"], append_limit=1 << 20) as server:
+        chunks = (body[:65536] for _ in range(320))
+        assert replace(ask, server=server)("POST", "log", "append&position=0", chunks).code == "EntityTooLarge"
+
+
+@pytest.mark.parametrize(
+    ("query", "headers"),
+    [
+        ("append&position=" + "9" * 5000, {}),
+        ("", {"Range": f"bytes={'9' * 5000}-"}),
+        ("list-type=2&max-keys=" + "9" * 5000, {}),
+        ("Expires=" + "9" * 5000 + "&OSSAccessKeyId=local&Signature=x", {}),
+        ("", {"x_oss_traffic_limit": "9" * 5000}),
+        ("", {"If_Modified_Since": "Thu, 01 Jan 99999 00:00:00 GMT"}),
+        ("", {"x_oss_date": "99999999T999999Z"}),
+    ],
+)
+def test_absurd_numbers(ask: Requester, query: str, headers: dict[str, str]) -> None:
+    """Are refused or ignored, and never an internal error."""
+    ask.append("log", 0, b"abc")
+    signed = not query.startswith("Expires") and "x_oss_date" not in headers
+    key = None if "list-type" in query else "log"
+    method = "POST" if query.startswith("append") else "GET"
+    reply = ask(method, key, query, b"x" if method == "POST" else None, sign=signed, **headers)
+    assert reply.status in (200, 400, 403)
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_writers_that_race(ask: Requester, tmp_path: Path, folder: bool) -> None:
+    """Each position is given to one of them; every acknowledged piece is there, once, with small and large bodies."""
+    written: list[tuple[int, bytes]] = []
+
+    def write(server: LocalServer, letter: int) -> None:
+        body = bytes([letter]) * (9 << 20 if letter == 65 else 1000 + letter)
+        requester, position, left = replace(ask, server=server), 0, 4
+        while left:
+            reply = requester.append("log", position, body)
+            if reply.status == 200:
+                written.append((position, body))
+                left -= 1
+            else:
+                assert reply.code == "PositionNotEqualToLength"
+            position = reply.position
+
+    with running(["demo"], root=tmp_path if folder else None) as server:
+        threads = [threading.Thread(target=write, args=(server, 65 + number)) for number in range(5)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        content = b"".join(body for _, body in sorted(written))
+        assert len(written) == 20
+        assert server.store.read("demo", "log") == content
+        assert server.store.head("demo", "log").crc64 == crc64.update(content)
