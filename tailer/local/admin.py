@@ -35,7 +35,7 @@ class Admin:
         elif request.method != "GET":
             return _plain(405, "GET, POST or DELETE")
         report = {"faults": self._faults.report(), "injected": self._faults.injected}
-        return web.json_response(report)
+        return web.Response(text=json.dumps(report, indent=2) + "\n", content_type="application/json")
 
     async def _change(self, request: web.BaseRequest) -> str | None:
         """What is wrong with a POST; None when it was done."""
