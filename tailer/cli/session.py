@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import resource
 import signal
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -15,7 +16,6 @@ from typing import TYPE_CHECKING, TypeVar
 from tailer.cli.messages import quote
 from tailer.cli.output import Announced, Observed, Printer, RawSink
 from tailer.cli.start import Skipping, Start, find_start
-from tailer.core.position import Position
 from tailer.core.schedule import Pace, back_off
 from tailer.core.tail import Follow, Integrity, Mark, Poll, Tail, TailOptions
 from tailer.errors import IntegrityError, ObjectNotFound, SinkError, TailerError
@@ -52,7 +52,7 @@ _SLOWEST = 5.0
 
 @dataclass(slots=True)
 class _Job:
-    """One object of the command line."""
+    """One object of the command line: where its output goes, and who brings it."""
 
     ref: ObjectRef
     said: Announced
@@ -60,7 +60,6 @@ class _Job:
     raw: RawSink | None = None
     mirror: FileMirror | None = None
     follower: Follower | None = None
-    ended: bool = False
 
     @property
     def name(self) -> str:
@@ -92,7 +91,7 @@ class Session:
         self._follows = self._tail_options.follow is not Follow.NO
         self._waits = self._follows and options.retry
         self._status = 0
-        self._jobs: list[_Job] = []
+        self._live: list[_Job] = []
         self._lost = 0
         self._finishing = False
         self._last_news = time.monotonic()
@@ -111,16 +110,18 @@ class Session:
         return interrupted.result()
 
     async def _work(self, addresses: list[Address]) -> int:
+        refs = await self._expand(addresses)
+        if self._stream is not None:
+            headers = self._wants_headers(max(len(refs), len(addresses))) and not self._options.json
+            self._printer = Printer(self._stream, headers=headers)
+        else:
+            _allow_many_files()
         try:
-            refs = await self._expand(addresses)
-            self._open(refs, headers=self._wants_headers(max(len(refs), len(addresses))))
-            await self._begin_all()
+            await self._begin_all(refs)
             await self._follow_all()
         finally:
-            for job in self._jobs:
+            for job in self._live:
                 await job.sink.close()
-        if any(job.said.voided for job in self._jobs if job.raw is not None):
-            self._note(UNPROVEN)
         return self._status
 
     def _note(self, status: int) -> None:
@@ -169,17 +170,6 @@ class Session:
 
     # --- one object after the other
 
-    def _open(self, refs: list[ObjectRef], *, headers: bool) -> None:
-        """A sink for every object."""
-        if self._stream is not None:
-            self._printer = Printer(self._stream, headers=headers and not self._options.json)
-        for ref in refs:
-            try:
-                self._jobs.append(self._job(ref))
-            except SinkError as error:
-                self._messages.say(error)
-                self._note(UNREADABLE)
-
     def _job(self, ref: ObjectRef) -> _Job:
         raw, mirror = None, None
         inner: Sink
@@ -208,49 +198,62 @@ class Session:
     def _hear(self) -> None:
         self._last_news = time.monotonic()
 
-    async def _begin_all(self) -> None:
+    async def _begin_all(self, refs: list[ObjectRef]) -> None:
         """The initial output in order; where it begins is looked up some objects ahead."""
         ahead = asyncio.Semaphore(_LOOKING_AHEAD)
-        searches = [asyncio.create_task(self._search(job, ahead)) for job in self._jobs]
+        searches = [asyncio.create_task(self._search(ref, ahead)) for ref in refs]
         try:
-            for job, search in zip(self._jobs, searches, strict=True):
-                try:
-                    await self._begin(job, await self._found(job, search))
-                except TailerError as error:
-                    await self._fail(job, error)
-                finally:
-                    ahead.release()
+            for ref, search in zip(refs, searches, strict=True):
+                await self._take_turn(ref, search)
+                ahead.release()
         finally:
             await _cancel(searches)
 
-    async def _search(self, job: _Job, ahead: asyncio.Semaphore) -> Start:
+    async def _search(self, ref: ObjectRef, ahead: asyncio.Semaphore) -> Start | None:
+        """Where the object's output begins; None for a mirror, whose file says it, and for an object waited for."""
         await ahead.acquire()
-        if job.mirror is not None:
-            return Start(Mark(await job.mirror.resume(), Position()))
-        return await self._persist(
-            job.ref,
-            lambda: find_start(
-                self._client,
-                job.ref,
-                self._options.amount,
-                delimiter=self._options.delimiter,
-                integrity=self._tail_options.integrity,
-                in_hand=job.raw is not None,
-            ),
+        if self._options.output is not None:
+            return None
+        search = partial(
+            find_start,
+            self._client,
+            ref,
+            self._options.amount,
+            delimiter=self._options.delimiter,
+            integrity=self._tail_options.integrity,
+            in_hand=not self._options.json,
         )
-
-    async def _found(self, job: _Job, search: asyncio.Task[Start]) -> Start:
-        """Where the object's output begins; of one that is waited for, with its first byte."""
         try:
-            start = await search
+            return await self._persist(ref, search)
         except ObjectNotFound:
             if not self._waits:
                 raise
+            return None
+
+    async def _take_turn(self, ref: ObjectRef, search: asyncio.Task[Start | None]) -> None:
+        """The initial output of one object."""
+        try:
+            job = self._job(ref)
+        except SinkError as error:
+            self._messages.say(error)
+            self._note(UNREADABLE)
+            return
+        self._live.append(job)
+        try:
+            await self._begin(job, await self._start(job, await search))
+        except TailerError as error:
+            await self._fail(job, error)
+
+    async def _start(self, job: _Job, found: Start | None) -> Start:
+        """Of an object that is waited for, output begins with its first byte."""
+        if job.mirror is not None:
+            return Start(Mark.at(await job.mirror.resume()))
+        if found is None:
             self._cannot_open(job.ref, "No such key")
             job.said.missing = True
             return Start()
-        job.said.seen = job.mirror is None and bool(start.mark.delivered.offset)
-        return start
+        job.said.seen = found.mark.delivered.offset > 0
+        return found
 
     async def _begin(self, job: _Job, start: Start) -> None:
         if job.raw is not None and not job.said.missing:
@@ -258,7 +261,7 @@ class Session:
         if start.ready is not None:
             await job.sink.write(start.ready)
         if start.complete and not self._follows:
-            self._end(job)
+            await self._end(job)
             return
         skipping = Skipping(
             job.sink, offset=start.skip_bytes, lines=start.skip_lines, delimiter=self._options.delimiter
@@ -275,14 +278,14 @@ class Session:
                 self._note(UNREADABLE)
         else:
             await job.follower.run()
-            self._end(job)
+            await self._end(job)
 
     # --- all at once
 
     async def _follow_all(self) -> None:
         if not self._follows:
             return
-        followers = [asyncio.create_task(self._follow(job)) for job in self._jobs if not job.ended]
+        followers = [asyncio.create_task(self._follow(job, job.follower)) for job in self._live if job.follower]
         watches = [asyncio.create_task(watch) for watch in self._watches()]
         try:
             await asyncio.gather(*followers)
@@ -291,11 +294,10 @@ class Session:
         if self._lost and not self._finishing:
             self._messages.say("no files remaining")
 
-    async def _follow(self, job: _Job) -> None:
-        assert job.follower is not None
+    async def _follow(self, job: _Job, follower: Follower) -> None:
         try:
-            await job.follower.run()
-            self._end(job)
+            await follower.run()
+            await self._end(job)
         except TailerError as error:
             await self._fail(job, error)
 
@@ -319,7 +321,7 @@ class Session:
     def _finish(self) -> None:
         """One last look at every object, then the end."""
         self._finishing = True
-        for job in self._jobs:
+        for job in self._live:
             if job.follower is not None:
                 tail = job.follower.tail
                 tail.options = replace(tail.options, follow=Follow.NO)
@@ -354,19 +356,22 @@ class Session:
         self._say_failure(job, error)
         self._messages.trace(error)
         self._note(UNPROVEN if isinstance(error, IntegrityError) else UNREADABLE)
-        self._end(job, error)
         if self._options.json:
             from tailer.sinks.jsonl import encode_failure
 
             await self._printer.write(job.ref, "", encode_failure(job.ref, error))
+        await self._end(job, error)
 
-    def _end(self, job: _Job, error: TailerError | None = None) -> None:
+    async def _end(self, job: _Job, error: TailerError | None = None) -> None:
         """Nothing more comes of this object; whoever counts or draws hears of it."""
-        job.ended = True
+        self._live.remove(job)
         if self._progress is not None:
             self._progress.finish(job.ref)
         if self._metrics is not None:
             self._metrics.end(job.ref, error)
+        await job.sink.close()
+        if job.said.voided and job.raw is not None:
+            self._note(UNPROVEN)
 
     def _say_failure(self, job: _Job, error: TailerError) -> None:
         if isinstance(error, ObjectNotFound):
@@ -413,6 +418,13 @@ def _interruptions(interrupted: asyncio.Future[int], stream: OutputStream | None
             end_watch()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
+
+
+def _allow_many_files() -> None:
+    """Each mirrored object that is followed keeps its file open: as many as the system lets us, not the usual 1,024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # some systems have a lower limit still; then it stays as it is
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _cancel(tasks: list[asyncio.Task[_Result]]) -> None:

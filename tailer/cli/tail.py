@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 from tailer.cli.messages import Messages
@@ -99,7 +100,7 @@ def _read(options: Options, stdout: int, stderr: int, messages: Messages) -> int
     from tailer.sinks.stdout import OutputStream
 
     stream = None if options.output is not None else OutputStream(stdout)
-    progress = _progress(options, messages) if _shows_progress(options, stdout, stderr) else None
+    progress = _progress(options, messages, stderr) if _shows_progress(options, stdout, stderr) else None
     return asyncio.run(_session(options, addresses, stream, messages, progress))
 
 
@@ -152,14 +153,20 @@ def _shows_progress(options: Options, stdout: int, stderr: int) -> bool:
     return os.isatty(stderr) and (options.output is not None or not os.isatty(stdout))
 
 
-def _progress(options: Options, messages: Messages) -> Progress:
-    import shutil
-
+def _progress(options: Options, messages: Messages, stderr: int) -> Progress:
     from tailer.cli.progress import Progress
 
-    progress = Progress(messages.draw, lambda: shutil.get_terminal_size().columns, checked=options.integrity != "off")
+    progress = Progress(messages.draw, partial(_columns, stderr), checked=options.integrity != "off")
     messages.before = progress.clear
     return progress
+
+
+def _columns(terminal: int) -> int:
+    """How wide it is now; 80 where nobody knows."""
+    try:
+        return os.get_terminal_size(terminal).columns or 80
+    except OSError:
+        return 80
 
 
 def _metrics(listen: str) -> Metrics:

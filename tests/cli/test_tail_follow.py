@@ -9,6 +9,7 @@ import json
 import os
 import pty
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -557,6 +558,22 @@ def test_mirror_into_a_folder(oss_tail: OssTail, tmp_path: Path) -> None:
     assert oss_tail.here(["-o", f"{tmp_path}/", "oss://bucket/tree/"]) == (0, b"", "")
     assert (tmp_path / "bucket/tree/a").read_bytes() == b"a\n"
     assert (tmp_path / "bucket/tree/b/c").read_bytes() == b"c\n"
+
+
+def test_mirror_of_more_objects_than_files_may_be_open(oss_tail: OssTail, tmp_path: Path) -> None:
+    """Each file is closed when its object was read."""
+    for number in range(100):
+        oss_tail.append(f"crowd/{number:03}", b"%d\n" % number)
+    command = oss_tail.popen(
+        ["-o", f"{tmp_path}/", "oss://bucket/crowd/"],
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)),
+    )
+    with command:
+        _, stderr = command.communicate(timeout=30)
+    assert (command.returncode, stderr) == (0, b"")
+    mirrored = sorted((tmp_path / "bucket/crowd").iterdir())
+    assert [path.read_bytes() for path in mirrored] == [b"%d\n" % number for number in range(100)]
 
 
 def test_metrics(oss_tail: OssTail) -> None:
