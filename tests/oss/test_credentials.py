@@ -1,0 +1,172 @@
+"""Where keys come from, and that their secrets are never shown."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+
+import pytest
+
+from tailer.errors import ConfigError
+from tailer.oss.credentials import (
+    Anonymous,
+    ChainCredentials,
+    Credentials,
+    EnvironmentCredentials,
+    StaticCredentials,
+    credentials_of_profile,
+)
+from tailer.oss.profile import Profile
+
+
+def asked(provider):
+    return asyncio.run(provider.get())
+
+
+def test_secrets_are_not_shown():
+    """The id is, as logs need it."""
+    shown = repr(Credentials("the-id", "VerySecret", "VerySecret"))
+    assert "the-id" in shown
+    assert "VerySecret" not in shown
+    assert "VerySecret" not in repr(Profile("path", {"accesskeysecret": "VerySecret"}))
+
+
+def test_from_the_environment():
+    """Read again at a refresh, as a program can renew its token there."""
+    environ = {"OSS_ACCESS_KEY_ID": "ak", "OSS_ACCESS_KEY_SECRET": "sk", "OSS_SESSION_TOKEN": "t1"}
+    provider = EnvironmentCredentials(environ)
+    assert asked(provider) == Credentials("ak", "sk", "t1")
+    environ["OSS_SESSION_TOKEN"] = "t2"
+    asyncio.run(provider.refresh())
+    assert asked(provider) == Credentials("ak", "sk", "t2")
+
+
+@pytest.mark.parametrize("present", ["OSS_ACCESS_KEY_ID", "OSS_ACCESS_KEY_SECRET"])
+def test_half_a_key_in_the_environment(present):
+    """Names the half that is missing."""
+    missing = ({"OSS_ACCESS_KEY_ID", "OSS_ACCESS_KEY_SECRET"} - {present}).pop()
+    assert EnvironmentCredentials.present({present: "x"})
+    with pytest.raises(ConfigError, match=f"{missing} is not set"):
+        EnvironmentCredentials({present: "x"})
+
+
+def test_static_and_anonymous():
+    """Neither has anything to refresh."""
+    keys = Credentials("ak", "sk")
+    for provider, expected in ((StaticCredentials(keys), keys), (Anonymous(), None)):
+        asyncio.run(provider.refresh())
+        assert asked(provider) == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"accesskeyid": "ak", "accesskeysecret": "sk"}, Credentials("ak", "sk")),
+        (
+            {"mode": "StsToken", "accesskeyid": "ak", "accesskeysecret": "sk", "ststoken": "t"},
+            Credentials("ak", "sk", "t"),
+        ),
+        ({"mode": "Anonymous"}, None),
+    ],
+)
+def test_of_a_profile(fields, expected):
+    """Modes that need nobody else."""
+    assert asked(credentials_of_profile(Profile("file", fields))) == expected
+
+
+def test_a_profile_without_keys():
+    """Says nothing, so that the next in the order is asked."""
+    assert credentials_of_profile(Profile("file", {"region": "cn-x"})) is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"accesskeyid": "ak"}, "no access-key-secret"),
+        ({"mode": "AK"}, "no access-key-id"),
+        ({"credentialprocess": "rm -rf /"}, "Process"),
+        ({"mode": "CloudSSO"}, "CloudSSO"),
+        ({"rolearn": "acs:x"}, "needs access-key-id, access-key-secret"),
+        ({"mode": "CredentialsURI"}, "credentials-uri"),
+    ],
+)
+def test_profiles_that_cannot_serve(fields, words):
+    """One line with what is missing; no program is run."""
+    with pytest.raises(ConfigError, match=words):
+        credentials_of_profile(Profile("file", fields))
+
+
+# --- the official package
+
+# Its own warnings are not ours to fix.
+official = pytest.mark.filterwarnings("default")
+
+
+@pytest.fixture
+def bare_chain(monkeypatch, tmp_path):
+    """Nothing of this machine is found, and no metadata service is asked."""
+    for name in ("ACCESS_KEY_ID", "ACCESS_KEY_SECRET", "SECURITY_TOKEN", "CREDENTIALS_URI", "ROLE_ARN", "PROFILE"):
+        monkeypatch.delenv(f"ALIBABA_CLOUD_{name}", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    from alibabacloud_credentials.utils import auth_util
+
+    monkeypatch.setattr(auth_util, "environment_ecs_metadata_disabled", "true")
+    monkeypatch.setattr(auth_util, "environment_credentials_uri", None)
+    monkeypatch.setattr(auth_util, "environment_credentials_file", None)
+
+
+@official
+@pytest.mark.usefixtures("bare_chain")
+def test_the_default_chain(monkeypatch):
+    """Its own environment variables are the first that it looks at."""
+    from alibabacloud_credentials.utils import auth_util
+
+    monkeypatch.setattr(auth_util, "environment_access_key_id", "chain-ak")
+    monkeypatch.setattr(auth_util, "environment_access_key_secret", "chain-sk")
+    monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_ID", "chain-ak")
+    monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "chain-sk")
+    assert asked(ChainCredentials()) == Credentials("chain-ak", "chain-sk")
+
+
+@official
+@pytest.mark.usefixtures("bare_chain")
+def test_a_chain_that_finds_nothing():
+    """Says how to give a key."""
+    with pytest.raises(ConfigError, match="OSS_ACCESS_KEY_ID") as caught:
+        asked(ChainCredentials())
+    assert "\n" not in str(caught.value)
+
+
+@official
+def test_a_credentials_uri_is_asked_again_after_a_refresh(wire):
+    """Kept between requests, dropped by `refresh`, renewed by the service behind the URI."""
+
+    def reply(number):
+        body = {
+            "Code": "Success",
+            "AccessKeyId": f"ak{number}",
+            "AccessKeySecret": "sk",
+            "SecurityToken": f"t{number}",
+            "Expiration": "2099-01-01T00:00:00Z",
+        }
+        return wire.answer(200, {"Content-Type": "application/json"}, json.dumps(body).encode())
+
+    async def main():
+        async with wire.serving(reply(1), reply(2)) as server:
+            profile = Profile("file", {"credentialuri": f"{server.url}/credentials"})
+            provider = credentials_of_profile(profile)
+            seen = [await provider.get(), await provider.get()]
+            await provider.refresh()
+            return [*seen, await provider.get()], len(server.requests)
+
+    seen, requests = asyncio.run(main())
+    assert [(keys.access_key_id, keys.security_token) for keys in seen] == [("ak1", "t1"), ("ak1", "t1"), ("ak2", "t2")]
+    assert requests == 2
+
+
+def test_the_package_is_not_installed(monkeypatch):
+    """Says how to install it, and what else would do."""
+    monkeypatch.setitem(sys.modules, "alibabacloud_credentials", None)
+    with pytest.raises(ConfigError, match=r"pip install 'oss-tail\[credentials\]'"):
+        ChainCredentials()
