@@ -229,7 +229,7 @@ class _Spool:
     """
 
     def __init__(self, delivered: int) -> None:
-        self._file = tempfile.SpooledTemporaryFile(max_size=_SPOOL_IN_MEMORY)  # noqa: SIM115 - closed by close()
+        self._file: tempfile.SpooledTemporaryFile[bytes] | None = None
         self._waiting: deque[tuple[int, int, Batch]] = deque()
         self.begin(delivered)
 
@@ -237,10 +237,12 @@ class _Spool:
         """Forget what waits; the next batch starts at `delivered`."""
         self.delivered = delivered
         self._proven = self._unproven = 0
-        self._clear()
+        self.close()
 
     def add(self, batch: Batch) -> None:
-        with self._disk_errors():
+        if self._file is None:
+            self._file = tempfile.SpooledTemporaryFile(max_size=_SPOOL_IN_MEMORY)  # noqa: SIM115 - see close()
+        with _disk_errors():
             at = self._file.seek(0, 2)
             self._file.write(batch.data)
         self._waiting.append((at, len(batch.data), replace(batch, data=b"")))
@@ -250,31 +252,32 @@ class _Spool:
 
     def take(self) -> Iterator[Batch]:
         """Those that need not wait any more, in order; the ones that nothing can ever vouch for say so."""
-        while self._waiting and self._waiting[0][2].end <= self._proven:
+        while self._file is not None and self._is_proven(self._waiting[0][2]):
             at, length, batch = self._waiting.popleft()
-            with self._disk_errors():
+            with _disk_errors():
                 self._file.seek(at)
                 data = self._file.read(length)
+            if not self._waiting:
+                self.close()
             self.delivered = batch.end
-            yield replace(batch, data=data, verified=batch.start >= self._unproven)
-        if not self._waiting:
-            self._clear()
+            yield replace(batch, data=data, verified=batch.verified or batch.start >= self._unproven)
 
-    def _clear(self) -> None:
-        self._waiting.clear()
-        with self._disk_errors():
-            self._file.seek(0)
-            self._file.truncate()
-
-    @contextlib.contextmanager
-    def _disk_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            reason = f"cannot keep unproven bytes in a temporary file: {error.strerror}"
-            raise SinkError(reason, hint="TMPDIR names its folder") from error
+    def _is_proven(self, batch: Batch) -> bool:
+        return batch.verified or batch.end <= self._proven
 
     def close(self) -> None:
-        """Drop everything. What a full disk did not take is void anyway."""
-        with contextlib.suppress(OSError):
-            self._file.close()
+        """Drop what waits. What a full disk did not take is void anyway."""
+        self._waiting.clear()
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.close()
+            self._file = None
+
+
+@contextlib.contextmanager
+def _disk_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = f"cannot keep unproven bytes in a temporary file: {error.strerror}"
+        raise SinkError(reason, hint="TMPDIR names its folder") from error

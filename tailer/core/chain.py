@@ -30,6 +30,8 @@ class Chain:
     A chain that starts without a CRC (in the middle of an object) is *loose*: the first link that it meets
     ties it, and what it read before stays unproven. From there on every link is a check.
 
+    `confirmed` is true once a link matched; `watched` is the CRC-64 at the size `watch`, once the chain was there.
+
     A chain that reported a `Break` is of no more use: begin another one at a proven position.
     """
 
@@ -38,6 +40,7 @@ class Chain:
         start: Position,
         *,
         proven: Position | None = None,
+        unproven: int = 0,
         links: Iterable[Link] = (),
         watch: int | None = None,
     ) -> None:
@@ -45,10 +48,11 @@ class Chain:
         self._offset = start.offset
         self._crc = start.crc64
         self._proven = start if proven is None else proven
-        self._tied_at = start.offset if start.crc64 is None else 0
+        self._tied_at = start.offset if start.crc64 is None else unproven
         self._links: list[tuple[int, int]] = []
         self._watch = watch
         self.watched: int | None = None
+        self.confirmed = False
         for link in links:
             self.expect(link)
 
@@ -111,5 +115,7 @@ class Chain:
             self._crc, self._tied_at = stated, self._offset
         elif self._crc != stated:
             return Break(self._offset, stated, self._crc)
+        else:
+            self.confirmed = True
         self._proven = self.position
         return None

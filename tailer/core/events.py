@@ -124,7 +124,10 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """Every byte below `position` is proven, but the first `unproven` ones, which were never read."""
+    """Every byte below `position` is proven, but the first `unproven` ones, which were never read.
+
+    After a resume it is said once even where nothing new came: what was read before is still the object.
+    """
 
     position: Position
     unproven: int = 0

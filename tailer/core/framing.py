@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 
 from tailer.core.ranges import ByteRange
@@ -44,6 +45,12 @@ class Framer:
     def kept(self) -> bytes:
         """The bytes that wait for the end of their record."""
         return self._kept
+
+    def before(self, length: int) -> Framer:
+        """This framer as it was when only the first `length` of the `kept` bytes had come."""
+        earlier = copy(self)
+        earlier._kept = self._kept[:length]
+        return earlier
 
     def feed(self, data: bytes | bytearray | memoryview) -> Frame | None:
         """Take the next bytes; give what can be handed on, None when no record (or piece) is complete."""

@@ -19,7 +19,6 @@ object is over for us, the record that it left unfinished is handed on before th
 from __future__ import annotations
 
 from collections import deque
-from copy import copy
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
@@ -135,6 +134,18 @@ class _HandedOut(NamedTuple):
     inside: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Proof:
+    """Where to read on from when what was read behind it does not fit.
+
+    The bytes below `position` are proven; `framer` stands there, and `cut` is the end of what it let go.
+    """
+
+    position: Position
+    cut: Position
+    framer: Framer
+
+
 class Tail:
     """Follows one object from `mark` on. `links` are statements known from earlier answers about the same
     object: they tie a start whose CRC-64 is not known. A start that has one needs none."""
@@ -168,27 +179,26 @@ class Tail:
         self._restarts = 0
         self._told_size = -1
         self._anchors = tuple(links)
-        self._begin(self._mark.delivered, self._mark.verified, inside=self._mark.inside)
+        self._resumed = self._mark.delivered.offset > 0
+        self._begin_at(self._mark)
 
-    def _begin(
-        self,
-        start: Position,
-        proven: Position,
-        *,
-        watch: int | None = None,
-        inside: bool = False,
-    ) -> None:
-        """Read from `start` on, as if nothing had been read behind it."""
-        self._chain = self._new_chain(start, proven, watch)
-        self._framer = Framer(self.options.delimiter, self.options.max_record, inside=inside)
-        self._safe = self._told = proven
-        self._handed_out = self._cut = start.offset
-        self._ends: deque[Position] = deque()
-        if not inside:
+    def _begin_at(self, mark: Mark) -> None:
+        """Read an object from where a mark says: a stop before, or its very beginning."""
+        start, proven = mark.delivered, mark.verified
+        self._safe = proven
+        self._proof = _Proof(proven, proven, self._new_framer())
+        self._begin(self._new_chain(start, proven), self._new_framer(inside=mark.inside), start)
+        if not mark.inside:
             self._note_end(start)
+
+    def _begin(self, chain: Chain, framer: Framer, cut: Position) -> None:
+        """Read on from where `chain` and `framer` stand, as if nothing had been read behind it."""
+        self._chain, self._framer, self._cut = chain, framer, cut
+        self._told = chain.proven
+        self._handed_out = cut.offset
+        self._ends: deque[Position] = deque()
         self._emitted: deque[_HandedOut] = deque()
-        self._remains: tuple[Batch, Position] | None = None
-        self._next = start.offset
+        self._next = chain.position.offset
         self._target = 0
         self._break: Break | None = None
         self._readings = 0
@@ -197,11 +207,14 @@ class Tail:
         self._idle = False
         self._cancel = self._cancel or bool(self._asked)
 
-    def _new_chain(self, start: Position, proven: Position, watch: int | None) -> Chain:
+    def _new_framer(self, *, inside: bool = False) -> Framer:
+        return Framer(self.options.delimiter, self.options.max_record, inside=inside)
+
+    def _new_chain(self, start: Position, proven: Position, *, unproven: int = 0, watch: int | None = None) -> Chain:
         if self.options.integrity is Integrity.OFF:
             return Chain(Position(start.offset, None, start.generation), proven=proven)
         if start.crc64 is not None:
-            return Chain(start, proven=proven, watch=watch)
+            return Chain(start, proven=proven, unproven=unproven, watch=watch)
         chain = Chain(start, proven=proven, links=self._anchors, watch=watch)
         chain.feed(b"")
         return chain
@@ -384,7 +397,7 @@ class Tail:
         start = Position(0, 0, self._generation)
         self._anchors = ()
         self._told_size = -1
-        self._begin(start, start)
+        self._begin_at(Mark.at(start))
         if remains is None:
             self._mark = Mark.at(start)
         else:
@@ -395,12 +408,14 @@ class Tail:
 
     def _unfinished(self) -> tuple[Batch, Position] | None:
         """The last record of an object that is over for us: proven, not handed out, and never to be ended."""
-        end = self._chain.position if self.options.integrity is Integrity.OFF else self._chain.proven
-        length = end.offset - self._cut
-        if self._cut == self._handed_out and 0 < length <= len(self._framer.kept):
-            return self._batch(Frame(self._framer.kept[:length], first=not self._framer.inside), end), end
-        fits = self._remains is not None and self._remains[0].start == self._handed_out
-        return self._remains if fits else None
+        if self.options.integrity is Integrity.OFF:
+            last = _Proof(self._chain.position, self._cut, self._framer)
+        else:
+            last = self._proof
+        if not last.framer.kept or self._handed_out != last.cut.offset:
+            return None
+        frame = Frame(last.framer.kept, first=not last.framer.inside)
+        return self._batch(frame, last.position), last.position
 
     def _part(self) -> None:
         """The end, and no other object comes: hand on what this one left unfinished."""
@@ -467,14 +482,12 @@ class Tail:
             return
         if meta.link is not None and self.options.integrity is not Integrity.OFF:
             self._chain.expect(meta.link)
-        before = copy(self._framer)
         frame = self._framer.feed(data)
         cut = len(data) - len(self._framer.kept)
         found = self._chain.feed(data[: max(0, cut)])
         boundary = self._chain.position
         found = found or self._chain.feed(data[max(0, cut) :])
         if found is not None:
-            self._framer = before
             self._doubt_bytes(found, now)
             return
         if frame is not None:
@@ -499,7 +512,7 @@ class Tail:
     def _emit(self, frame: Frame, boundary: Position) -> None:
         """Hand out what ends at `boundary`."""
         self._hand_out(self._batch(frame, boundary), boundary)
-        self._handed_out = self._cut = boundary.offset
+        self._handed_out, self._cut = boundary.offset, boundary
         if frame.last:
             self._note_end(boundary)
 
@@ -532,11 +545,15 @@ class Tail:
         proven = self._chain.proven
         while self._ends and self._ends[0].offset <= proven.offset:
             self._safe = self._ends.popleft()
+        if self._cut.offset <= proven.offset:
+            self._proof = _Proof(proven, self._cut, self._framer.before(proven.offset - self._cut.offset))
+        elif self._safe.offset > self._proof.position.offset:
+            self._proof = _Proof(self._safe, self._safe, self._new_framer())
         self._mark = self._marked(self._mark.delivered, self._mark.inside)
         if self._break is not None and proven.offset >= self._break.size:
             self._break, self._readings = None, 0
-        if proven.offset > self._told.offset:
-            self._told = proven
+        if proven.offset > self._told.offset or (self._resumed and self._chain.confirmed):
+            self._told, self._resumed = proven, False
             self._restarts = 0
             self._events.append(Verified(proven, self._chain.unproven))
 
@@ -596,28 +613,29 @@ class Tail:
 
     def _void(self) -> None:
         """Take back what was handed out behind the last proof."""
-        if self._handed_out > self._safe.offset:
-            self._events.append(Rewound(self._generation, self._safe.offset, self._handed_out))
-        if self._mark.delivered.offset > self._safe.offset:
-            self._mark = Mark.at(self._safe)
-        self._handed_out = self._safe.offset
+        cut = self._proof.cut
+        if self._handed_out > cut.offset:
+            self._events.append(Rewound(self._generation, cut.offset, self._handed_out))
+        if self._mark.delivered.offset > cut.offset:
+            self._mark = self._marked(cut, self._proof.framer.inside)
+        self._handed_out = cut.offset
         self._emitted.clear()
 
     def _rewind(self, found: Break, now: float) -> None:
-        readings, safe = self._readings, self._safe
-        remains, proven = self._unfinished(), self._chain.proven
-        if safe.crc64 is None and proven.crc64 is not None:
+        readings, proof, broken = self._readings, self._proof, self._chain
+        if proof.position.crc64 is None and broken.proven.crc64 is not None:
             # What tied the loose chain must tie it again, or the next reading would trust anything.
-            self._anchors = (Link(proven.offset, proven.crc64),)
-        self._begin(safe, safe, watch=found.size)
-        self._break, self._readings, self._remains = found, readings, remains
+            self._anchors = (Link(broken.proven.offset, broken.proven.crc64),)
+        chain = self._new_chain(proof.position, proof.position, unproven=broken.unproven, watch=found.size)
+        self._begin(chain, proof.framer.before(len(proof.framer.kept)), proof.cut)
+        self._break, self._readings = found, readings
         self._target = found.size
         if readings > 1:
             self._pause = now + back_off(readings, 0.5)
 
     def _judge(self, found: Break, now: float) -> None:
         """The same bytes twice, and they are not the ones that the statement is about."""
-        if self._safe.offset == 0:
+        if self._proof.position.offset == 0:
             self._stop = Stop(self._broken(found, "read twice alike"))
         else:
             self._replace("its CRC-64 does not continue what was read", now)

@@ -955,6 +955,46 @@ def test_the_unfinished_record_of_a_replaced_object_is_handed_on_first(
         assert player.tail.mark == mark(b"one\ntwo")
 
 
+def test_a_replacement_is_seen_that_differs_only_inside_the_unfinished_record() -> None:
+    """Its records up to there are the same, but what was proven does not begin it: it is another object."""
+    for options, kind in ((LINES, Replaced), (changed(DESCRIPTOR, delimiter=b"\n"), Stop)):
+        player = follow(b"one\ntwo", options)
+        player.service.put(b"one\nTWO more\n")
+        stop = player.poll()
+        assert player.held(0) == b"one\ntwo"
+        assert isinstance((player.of(Replaced) or [stop])[0], kind)
+
+
+def test_a_replacement_is_seen_although_no_record_has_ended_yet() -> None:
+    """Nothing was handed out, but something was proven: this is no corruption."""
+    player = follow(b"one", LINES)
+    player.service.put(b"TWO and\n")
+    player.poll()
+    assert [type(event) for event in player.news()] == [Replaced]
+    assert (player.held(0), player.held(1)) == (b"one", b"TWO and\n")
+
+
+def test_a_spoilt_answer_does_not_cost_the_proven_beginning_of_a_record() -> None:
+    """It is kept through the second reading, which begins behind it."""
+    player = follow(b"one\ntwo", LINES)
+    player.forget()
+    player.service.gets.append(flip_crc)
+    player.service.data = b"one\ntwo three\nfour"
+    player.poll()
+    assert [batch.data for batch in player.batches()] == [b"two three\n"]
+    assert [action.range.start for action in player.actions if isinstance(action, Fetch)] == [7, 7]
+    assert player.tail.mark == mark(b"one\ntwo three\n")
+
+
+def test_what_was_never_read_stays_unproven_through_a_second_reading() -> None:
+    data = b"0123456789"
+    player = follow(data[:8], NAME, Mark.at(Position(4, None)))
+    player.service.gets.append(flip_crc)
+    player.service.data = data
+    player.poll()
+    assert player.of(Verified) == [Verified(position(data[:8]), 8), Verified(position(data), 8)]
+
+
 def test_the_unfinished_record_of_a_deleted_object_is_handed_on_when_another_appears() -> None:
     player = follow(b"one\ntwo", LINES)
     player.service.data = None
