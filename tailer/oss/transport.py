@@ -173,17 +173,30 @@ class FastTransport:
     kind: Kind = "fast"
 
     def __init__(self, timeouts: Timeouts) -> None:
-        import pyreqwest.client  # late, and this line is what tells whether it is installed
+        import pyreqwest.client  # noqa: F401 - late, and this line tells whether it is installed
 
         _settle_at_exit()
         self._timeouts = timeouts
-        self._builder = pyreqwest.client.ClientBuilder
         self._client = self._build(timeouts.read)
         self._uploading: pyreqwest.client.Client | None = None
 
     def _build(self, read_timeout: float | None) -> pyreqwest.client.Client:
+        from pyreqwest.exceptions import BuilderError
+
+        try:
+            return self._configured(read_timeout).build()
+        except BuilderError:
+            # It refuses to be built, even for plain HTTP, on a machine without any certificate authorities.
+            builder = self._configured(read_timeout)
+            for certificate in _bundled_authorities():
+                builder = builder.add_root_certificate_pem(certificate)
+            return builder.build()
+
+    def _configured(self, read_timeout: float | None) -> pyreqwest.client.ClientBuilder:
+        from pyreqwest.client import ClientBuilder
+
         builder = (
-            self._builder()
+            ClientBuilder()
             .user_agent(USER_AGENT)
             .follow_redirects(False)
             .gzip(False)
@@ -196,7 +209,7 @@ class FastTransport:
         )
         if read_timeout is not None:
             builder = builder.read_timeout(timedelta(seconds=read_timeout))
-        return builder.build()
+        return builder
 
     @contextlib.asynccontextmanager
     async def open(
@@ -209,7 +222,8 @@ class FastTransport:
         try:
             yield _FastResponse(response, url)
         finally:
-            await request.__aexit__(None, None, None)
+            with _mapped(url):
+                await request.__aexit__(None, None, None)
 
     def _request(
         self, method: str, url: str, headers: Mapping[str, str], body: Data | None
@@ -288,6 +302,14 @@ class _FastResponse:
             yield memoryview(chunk)
 
 
+def _bundled_authorities() -> list[bytes]:
+    """The certificates that come with `certifi`, for machines that have none."""
+    import certifi
+
+    with open(certifi.where(), "rb") as file:
+        return re.findall(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n", file.read(), re.DOTALL)
+
+
 # --- httpx
 
 
@@ -325,7 +347,8 @@ class HttpxTransport:
                 await answer.read(0)  # there is no body, but only its end lets the connection live on
             yield answer
         finally:
-            await response.aclose()
+            with _mapped(url):
+                await response.aclose()
 
     def _timeout(self, length: int) -> httpx.Timeout:
         """The library counts a body that is one piece as one write, and kernels buffer megabytes of it."""
@@ -445,7 +468,9 @@ def map_error(error: Exception, url: str) -> TailerError | None:
         kind = ConnectionLost  # the library calls any failure before the answer's head so
     if kind is ConnectError and _is_tls(error, causes):
         kind = TlsError
-    return kind(_WORDS[kind].format(host=_host(url), reason=_reason(error, causes)))
+    reason = _reason(error, causes)
+    hint = "does the endpoint speak https there?" if kind is TlsError and "certificate" not in reason else None
+    return kind(_WORDS[kind].format(host=_host(url), reason=reason), hint=hint)
 
 
 def _host(url: str) -> str:
@@ -483,8 +508,15 @@ def _reason(error: BaseException, rust_causes: list[str]) -> str:
     words = str(error)
     deeper: BaseException | None = error
     while deeper is not None:
-        if isinstance(deeper, OSError) and deeper.strerror:
-            # asyncio puts the address into strerror; the numbers of getaddrinfo are negative.
-            words = os.strerror(deeper.errno) if deeper.errno and deeper.errno > 0 else deeper.strerror
+        if isinstance(deeper, OSError):
+            words = _words_of_os_error(deeper)
         deeper = deeper.__cause__ or deeper.__context__
     return words or type(error).__name__
+
+
+def _words_of_os_error(error: OSError) -> str:
+    if hasattr(error, "library"):  # of OpenSSL: "[SSL: REASON] words (_ssl.c:1006)", and errno is not the system's
+        return re.sub(r"^\[.*?\] | \(_ssl\.c:\d+\)$", "", str(error.strerror or error))
+    if error.errno and error.errno > 0:
+        return os.strerror(error.errno)  # asyncio puts the address into strerror
+    return error.strerror or str(error)

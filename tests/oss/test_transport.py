@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import inspect
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -323,7 +324,7 @@ def _tls_failure(wire, kind, context):
         over_tls(wire, kind, context)
     check(caught.value, errors.TlsError)
     assert not caught.value.retriable
-    assert "SSL_CERT_FILE" in str(caught.value)
+    assert re.search(r"certificate.*SSL_CERT_FILE", str(caught.value))
 
 
 def test_an_unknown_authority(wire, kind, good):
@@ -356,7 +357,9 @@ def test_a_peer_that_speaks_no_tls(wire, kind):
         writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
         await reader.read()
 
-    check(_tls_to(wire, kind, shout), errors.TlsError)
+    error = _tls_to(wire, kind, shout)
+    check(error, errors.TlsError)
+    assert "does the endpoint speak https there?" in str(error)
 
 
 def test_a_peer_that_hangs_up_in_the_handshake(wire, kind):
@@ -379,6 +382,17 @@ def test_an_authority_that_cannot_be_read(kind, content, tmp_path, monkeypatch):
     monkeypatch.setenv("SSL_CERT_FILE", str(path))
     with pytest.raises(errors.ConfigError, match=r"SSL_CERT_FILE .*ca\.pem"):
         open_transport(kind)
+
+
+def test_a_machine_without_any_authorities(wire, kind, tmp_path, monkeypatch):
+    """Plain HTTP works there as anywhere."""
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+
+    async def main():
+        async with wire.serving(wire.answer(200, {}, b"plain")) as server:
+            return await get(kind, server.url)
+
+    assert asyncio.run(main()) == (200, b"plain")
 
 
 # --- proxies
