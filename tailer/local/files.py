@@ -8,7 +8,6 @@ import stat
 from typing import TYPE_CHECKING
 
 from tailer.core import crc64
-from tailer.local.journal import write_all
 from tailer.local.refusal import Refusal
 from tailer.local.store import SMALL
 
@@ -18,6 +17,14 @@ if TYPE_CHECKING:
 
 IN_MEMORY = 1 << 20
 PIECE = 1 << 20
+
+
+def write_all(file: int, data: bytes | bytearray | memoryview, offset: int) -> None:
+    """Write every byte at `offset`, however many calls that takes."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(file, view, offset)
+        view, offset = view[written:], offset + written
 
 
 class FileContents:
@@ -111,14 +118,22 @@ def open_regular(path: str) -> BinaryIO | None:
     return os.fdopen(file, "rb", buffering=0)
 
 
-def is_file(path: str) -> bool:
+def status_of(path: str) -> os.stat_result | None:
+    """The status of what is there, itself and not what it links to."""
     try:
-        return stat.S_ISREG(os.lstat(path).st_mode)
+        return os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
-        return False
+        return None
 
 
-def sync_folder(path: str) -> None:
+def is_file(path: str) -> bool:
+    """Whether a regular file is there."""
+    status = status_of(path)
+    return status is not None and stat.S_ISREG(status.st_mode)
+
+
+def sync_folder(path: str | Path) -> None:
+    """Make the names in a folder survive a loss of power."""
     folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)

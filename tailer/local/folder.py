@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import stat
 import threading
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tailer.local.filenames import key_of, path_of
-from tailer.local.files import FileContents, FolderUpload, is_file, open_regular, sync_folder
+from tailer.local.files import FileContents, FolderUpload, is_file, open_regular, status_of, sync_folder
 from tailer.local.journal import Journal
 from tailer.local.names import invalid_name, is_bucket_name
 from tailer.local.records import (
@@ -39,6 +40,8 @@ from tailer.local.store import BucketInfo, ObjectInfo, Summary, Upload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+log = logging.getLogger("oss-local")
 
 STATE = ".oss-local"
 _SLOW = 8 << 20
@@ -87,11 +90,8 @@ class FolderEngine:
 
     def bucket(self, name: str) -> BucketInfo | None:
         """A folder of the root is a bucket, whoever made it."""
-        try:
-            status = os.lstat(f"{self._root}/{name}")
-        except FileNotFoundError:
-            return None
-        if not stat.S_ISDIR(status.st_mode):
+        status = status_of(f"{self._root}/{name}")
+        if status is None or not stat.S_ISDIR(status.st_mode):
             return None
         return self._settings.get(name) or BucketInfo(name, status.st_ctime)
 
@@ -164,8 +164,9 @@ class FolderEngine:
             raise position_mismatch(0) from error
         try:
             with self._lock:
-                if signature_of(os.fstat(file)) != self._records[bucket, key].signature:
-                    raise position_mismatch(os.fstat(file).st_size)
+                record, status = self._records.get((bucket, key)), os.fstat(file)
+                if record is None or signature_of(status) != record.signature:
+                    raise position_mismatch(status.st_size)
                 self._write(["begin", bucket, key, before.size, upload.size])
                 self._busy[bucket, key] = upload.size
                 if upload.size <= _SLOW:
@@ -173,6 +174,8 @@ class FolderEngine:
                     return
             # Readers go on meanwhile: a busy object is as its record says, whatever its file looks like.
             self._write_tail(bucket, key, file, upload, before, after)
+        except OSError as error:
+            raise _cannot_store(error) from error
         finally:
             self._busy.pop((bucket, key), None)
             os.close(file)
@@ -189,18 +192,16 @@ class FolderEngine:
                 self._write(append_line(bucket, key, record))
                 self._busy.pop((bucket, key), None)
                 self._remember(bucket, key, record)
-        except OSError as error:
+        except BaseException:
             self._undo(bucket, key, file, before)
-            raise _cannot_store(error) from error
+            raise
 
     def _undo(self, bucket: str, key: str, file: int, before: ObjectInfo) -> None:
         """Take back what was written of an append that failed."""
         os.ftruncate(file, before.size)
         with self._lock:
             self._records[bucket, key] = Record(before, signature_of(os.fstat(file)))
-            with contextlib.suppress(OSError):
-                # On a full disk this line fails like the others; recovery then finds nothing to cut.
-                self._write(object_line(bucket, key, self._records[bucket, key]))
+            self._note(object_line(bucket, key, self._records[bucket, key]))
 
     def replace(self, bucket: str, key: str, body: Upload, info: ObjectInfo) -> None:
         """Rename the body to the object's name: from one moment to the next it is this one."""
@@ -210,12 +211,21 @@ class FolderEngine:
             with self._lock:
                 path = self._make_room(bucket, key)
                 self._write(object_line(bucket, key, record))
-                os.rename(source, path)
+                self._rename(bucket, key, source, path)
                 self._remember(bucket, key, record)
-                if self._fsync:
-                    sync_folder(os.path.dirname(path))
         except OSError as error:
             raise _cannot_store(error) from error
+
+    def _rename(self, bucket: str, key: str, source: str, path: str) -> None:
+        try:
+            os.rename(source, path)
+        except OSError:
+            known = self._records.get((bucket, key))
+            self._note(["gone", bucket, key] if known is None else object_line(bucket, key, known))
+            raise
+        while self._fsync and path != self._root:
+            path = os.path.dirname(path)
+            sync_folder(path)
 
     def amend(self, bucket: str, key: str, info: ObjectInfo) -> None:
         """Other attributes, same bytes."""
@@ -299,10 +309,7 @@ class FolderEngine:
             record = self._records.get((bucket, key))
             if record is not None and (bucket, key) in self._busy:
                 return record
-            try:
-                status = os.lstat(path)
-            except (FileNotFoundError, NotADirectoryError):
-                status = None
+            status = status_of(path)
             if status is None or not stat.S_ISREG(status.st_mode):
                 self._forget(bucket, key)
                 return None
@@ -319,11 +326,11 @@ class FolderEngine:
                     return record.info
         read = read_anew(file, record)
         with self._lock:
-            current = os.lstat(path) if os.path.lexists(path) else None
+            current = status_of(path)
             changed = self._records.get((bucket, key)) is not record or (bucket, key) in self._busy
             if read is None or current is None or current.st_ino != status.st_ino or changed:
                 return None
-            self._write(object_line(bucket, key, read))
+            self._note(object_line(bucket, key, read))
             self._remember(bucket, key, read)
             return read.info
 
@@ -331,13 +338,17 @@ class FolderEngine:
         """The file is gone."""
         with self._lock:
             if self._records.pop((bucket, key), None) is not None:
-                self._write(["gone", bucket, key])
+                self._note(["gone", bucket, key])
 
     def _files(self, bucket: str, prefix: str) -> Iterator[tuple[str, str]]:
         """Keys and paths of all files that can be below `prefix`, in no order."""
         base = f"{self._root}/{bucket}"
         folder = prefix.rpartition("/")[0]
-        pending = [f"{base}/{path_of(folder)}" if folder else base]
+        try:
+            pending = [self._path(bucket, folder) if folder else base]
+        except Refusal:
+            # A link, or longer than any path: there is nothing to be shown.
+            return
         while pending:
             try:
                 entries = os.scandir(pending.pop())
@@ -355,9 +366,8 @@ class FolderEngine:
     def _summary(self, bucket: str, key: str, path: str) -> Summary | None:
         """What a list says: of a file that changed from outside without reading it."""
         with self._lock:
-            try:
-                status = os.lstat(path)
-            except FileNotFoundError:
+            status = status_of(path)
+            if status is None:
                 return None
             record = self._records.get((bucket, key))
             busy = (bucket, key) in self._busy
@@ -389,6 +399,13 @@ class FolderEngine:
     def _write(self, *lines: list[Any]) -> None:
         with self._lock:
             self._journal.write(*lines)
+
+    def _note(self, line: list[Any]) -> None:
+        """Write what the files tell as well, if more slowly: a full disk must not keep anybody from reading."""
+        try:
+            self._write(line)
+        except OSError as error:
+            log.warning("%s: %s", self._state / "journal", error)
 
     def _remember(self, bucket: str, key: str, record: Record) -> None:
         """Know from now on what the journal was told. Only here it may be compacted: both agree."""

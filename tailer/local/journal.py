@@ -8,6 +8,8 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
+from tailer.local.files import sync_folder, write_all
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
@@ -57,6 +59,7 @@ class Journal:
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(self._path)
+        sync_folder(self._path.parent)
         self.close()
         self._file = os.open(self._path, os.O_WRONLY)
         self.size = os.fstat(self._file).st_size
@@ -80,14 +83,6 @@ class Journal:
         if self._file is not None:
             os.close(self._file)
             self._file = None
-
-
-def write_all(file: int, data: bytes | bytearray | memoryview, offset: int) -> None:
-    """Write every byte at `offset`, however many calls that takes."""
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(file, view, offset)
-        view, offset = view[written:], offset + written
 
 
 def _line(entry: list[Any]) -> bytes:

@@ -16,15 +16,17 @@ from tailer.local.body import RequestBody
 from tailer.local.call import Answer, Call
 from tailer.local.exchange import Broken, Exchange
 from tailer.local.operations import Operation, choose
-from tailer.local.refusal import Refusal
+from tailer.local.refusal import Refusal, invalid_argument
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from tailer.local.faults import Faults, Strikes
     from tailer.local.service import Service
 
 log = logging.getLogger("oss-local")
+
+_GONE = (ConnectionError, web.RequestPayloadError, HttpProcessingError)
 
 
 class Wire:
@@ -56,30 +58,35 @@ class Wire:
         if target.path == admin.PATH and not target.named_by_host:
             return await self._admin.handle(request)
         exchange = Exchange(request, target, self._clock)
+        path = request.raw_path.partition("?")[0]
         try:
-            answer = await self._answer(exchange)
-        except Refusal as refusal:
-            answer = exchange.refused(refusal)
+            answer = await self._answer_whatever(exchange)
+            response = await exchange.send(answer)
         except Broken:
             return exchange.hang_up()
-        except (ConnectionError, web.RequestPayloadError, HttpProcessingError):
-            log.info("%s %s: the client went away", request.method, request.raw_path.partition("?")[0])
+        except _GONE:
+            log.info("%s %s %s: the client went away", exchange.operation, request.method, path)
             return exchange.hang_up()
-        except Exception:
-            log.exception("%s %s failed", request.method, request.raw_path.partition("?")[0])
-            answer = exchange.refused(Refusal(500, "InternalError", "We encountered an internal error."))
-        response = await exchange.send(answer)
         if log.isEnabledFor(logging.INFO):
-            path = request.raw_path.partition("?")[0]
             taken = (time.perf_counter() - started) * 1000
             log.info("%s %s %s %d %.1f ms", exchange.operation, request.method, path, answer.status, taken)
         return response
 
+    async def _answer_whatever(self, exchange: Exchange) -> Answer:
+        """The answer, be it a refusal or an internal error; raises when there is nobody to answer to."""
+        try:
+            return await self._answer(exchange)
+        except Refusal as refusal:
+            return exchange.refused(refusal)
+        except (Broken, *_GONE):
+            raise
+        except Exception:
+            log.exception("%s failed", exchange.operation)
+            return exchange.refused(Refusal(500, "InternalError", "We encountered an internal error."))
+
     async def _answer(self, exchange: Exchange) -> Answer:
         request, target = exchange.request, exchange.target
-        query: dict[str, str] = {}
-        for name, value in target.query:
-            query.setdefault(name, value)
+        query = _first_values(target.query)
         operation = self._choose(exchange, query)
         await exchange.suffer_before()
         headers = _lower(request)
@@ -120,6 +127,21 @@ class Wire:
             authenticator.keys.values(), region=authenticator.region, clock=lambda: self._clock() + skew.by
         )
         return shifted.identify(signed)
+
+
+def _first_values(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The query by name; of several equal names the first counts. Raises InvalidArgument for what is no UTF-8."""
+    query: dict[str, str] = {}
+    for name, value in pairs:
+        if not (_is_text(name) and _is_text(value)):
+            shown = value.encode("utf-8", "replace").decode()
+            raise invalid_argument(name.encode("utf-8", "replace").decode(), shown, "The query is not UTF-8.")
+        query.setdefault(name, value)
+    return query
+
+
+def _is_text(text: str) -> bool:
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _lower(request: web.BaseRequest) -> dict[str, str]:

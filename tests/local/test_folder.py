@@ -217,6 +217,45 @@ def test_the_journal_is_compacted_while_it_is_used(store: Store, root: Path, mon
     again.close()
 
 
+def test_reading_goes_on_when_the_disk_is_full(store: Store, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that came, grew and went are seen, although nothing can be written down."""
+    store.append("demo", "log", 0, b"abc")
+
+    def full(file: int, data: bytes, offset: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(journal, "write_all", full)
+    with (root / "demo" / "log").open("ab") as file:
+        file.write(b"def")
+    assert state(store) == (6, oracle(b"abcdef"), b"abcdef")
+    with pytest.raises(Refusal, match="No space"):
+        store.append("demo", "log", 6, b"x")
+    with pytest.raises(Refusal, match="No space"):
+        store.put("demo", "log", b"x")
+    assert state(store) == (6, oracle(b"abcdef"), b"abcdef")
+    (root / "demo" / "log").unlink()
+    with pytest.raises(Refusal, match="NoSuchKey"):
+        store.head("demo", "log")
+
+
+def test_a_rename_that_fails_leaves_the_old_object(store: Store, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its own history going on, also after a restart."""
+    store.append("demo", "log", 0, b"abc", Attributes({"x-oss-meta-a": "1"}))
+
+    def failing(source: str, target: str) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(folder.os, "rename", failing)
+    with pytest.raises(Refusal, match="Input/output error"):
+        store.put("demo", "log", b"new")
+    monkeypatch.undo()
+    after = store.append("demo", "log", 3, b"def")
+    again = reopened(store, root)
+    assert again.head("demo", "log") == after
+    assert state(again) == (6, oracle(b"abcdef"), b"abcdef")
+    again.close()
+
+
 class Served:
     """``oss-local --root`` in a process of its own, that can be killed."""
 
@@ -534,7 +573,8 @@ def test_no_link_is_followed(store: Store, root: Path, tmp_path: Path) -> None:
             store.put("demo", key, b"overwritten")
     assert (tmp_path / "secret").read_bytes() == b"secret"
     assert list((tmp_path / "outside").iterdir()) == []
-    assert store.list("demo").rows == []
+    (tmp_path / "outside" / "x").write_bytes(b"not to be listed")
+    assert store.list("demo").rows == store.list("demo", "folder/").rows == []
     assert [info.name for info in store.buckets()] == ["demo"]
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import gzip
 import http.client
+import logging
 import socket
+import struct
 import threading
+import urllib.request
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tailer.core import crc64
-from tailer.local import running
+from tailer.local import Fault, running
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -237,6 +240,15 @@ def test_absurd_numbers(ask: Requester, query: str, headers: dict[str, str]) -> 
     assert reply.status in (200, 400, 403)
 
 
+@pytest.mark.parametrize("query", ["list-type=2&prefix=%FF", "marker=%ED%A0%80", "%FF=1", "start-after=%FF"])
+def test_a_query_that_is_no_utf_8(raw: socket.socket, query: str) -> None:
+    """400 InvalidArgument."""
+    raw.sendall(f"GET /demo/?{query} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+    status, body = receive(raw)
+    assert status == 400
+    assert b"<Code>InvalidArgument</Code>" in body
+
+
 @pytest.mark.parametrize("folder", [False, True])
 def test_writers_that_race(ask: Requester, tmp_path: Path, folder: bool) -> None:
     """Each position is given to one of them; every acknowledged piece is there, once, with small and large bodies."""
@@ -264,3 +276,24 @@ def test_writers_that_race(ask: Requester, tmp_path: Path, folder: bool) -> None
         assert len(written) == 20
         assert server.store.read("demo", "log") == content
         assert server.store.head("demo", "log").crc64 == crc64.update(content)
+
+
+@pytest.mark.parametrize("folder", [False, True])
+@pytest.mark.parametrize("slow", [False, True])
+def test_a_reader_that_goes_away(tmp_path: Path, caplog: pytest.LogCaptureFixture, folder: bool, slow: bool) -> None:
+    """Is nothing to make a fuss about: no error is logged, and the server goes on."""
+    with running(["demo"], root=tmp_path if folder else None) as server:
+        server.store.create_bucket("demo", "public-read")
+        server.store.append("demo", "log", 0, b"x" * (30 << 20))
+        if slow:
+            server.faults.add(Fault("slow", rate=50e6))
+        port = int(server.endpoint.rsplit(":", 1)[1])
+        for hard in (False, True):
+            with socket.create_connection(("127.0.0.1", port)) as connection:
+                connection.sendall(b"GET /demo/log HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+                assert connection.recv(15) == b"HTTP/1.1 200 OK"
+                if hard:
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        with urllib.request.urlopen(f"{server.endpoint}/demo/log") as response:
+            assert response.status == 200
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
