@@ -110,8 +110,7 @@ def links_verified(port: int) -> int:
     return int(float(found.group(1))) if found else 0
 
 
-async def follow(path: Path) -> int:
-    data = path.read_bytes()[:MOST]
+async def follow(path: Path, data: bytes) -> int:
     port = free_port()
     command = ["oss-tail", "-F", "-c", "+1", "-s", str(INTERVAL), "--metrics", str(port), str(REF)]
     print(f"$ {' '.join(command)}\n  ({path}, {len(data):,} bytes, in irregular pieces; then {LIVE_LINES} live lines)")
@@ -122,7 +121,7 @@ async def follow(path: Path) -> int:
     consumer = asyncio.create_task(consume(process.stdout, ledger, len(data)))
     await produce(data, ledger)
     deadline = time.monotonic() + 5
-    while len(ledger.output) < len(ledger.appended) and time.monotonic() < deadline:
+    while len(ledger.output) < len(ledger.appended) and time.monotonic() < deadline:  # noqa: ASYNC110 - a deadline
         await asyncio.sleep(0.02)
     links = await asyncio.to_thread(links_verified, port)
     process.terminate()
@@ -154,7 +153,7 @@ def main() -> int:
         print(f"demo: cannot read {path}", file=sys.stderr)
         return 2
     if options.inside:
-        return asyncio.run(follow(path))
+        return asyncio.run(follow(path, path.read_bytes()[:MOST]))
     again = [sys.executable, __file__, "--inside", "--file", str(path)]
     print(f"$ oss-local --bucket {REF.bucket} -- ...", flush=True)
     return subprocess.run(["oss-local", "--bucket", REF.bucket, "--", *again], check=False).returncode

@@ -26,9 +26,10 @@ def environment(port: int) -> dict[str, str]:
 def fast_line(size: int = GIB, runs: int = 5) -> str:
     """1 GiB over loopback: into a file, into /dev/null, into a pipe."""
     with servers.static_object(size) as port, tempfile.TemporaryDirectory() as folder:
-        url, tail = f"http://127.0.0.1:{port}/bench/object", "oss-tail -c +1 oss://bench/object"
+        url, ref = f"http://127.0.0.1:{port}/bench/object", "oss://bench/object"
+        tail = f"oss-tail -c +1 {ref}"
         to_file = {
-            "oss-tail -o": f"rm -f {folder}/a; {tail} -o {folder}/a",
+            "oss-tail -o": f"rm -f {folder}/a; oss-tail -o {folder}/a {ref}",
             "curl -o": f"rm -f {folder}/b; curl -s -o {folder}/b {url}",
             "oss2 loop, CRC on": f"rm -f {folder}/c; {OSS2} {LOOP} {url} {folder}/c",
         }
@@ -45,7 +46,7 @@ def fast_line(size: int = GIB, runs: int = 5) -> str:
     )
 
 
-def slow_line(size: int = GIB // 2, runs: int = 3, round_trip: float = 0.020, rate: float = 25e6) -> str:
+def slow_line(size: int = GIB, runs: int = 3, round_trip: float = 0.020, rate: float = 25e6) -> str:
     """The same over a long, thin line per connection."""
     with servers.static_object(size) as port, servers.slow_line(port, round_trip, rate) as far:
         url = f"http://127.0.0.1:{far}/bench/object"
@@ -55,7 +56,8 @@ def slow_line(size: int = GIB // 2, runs: int = 3, round_trip: float = 0.020, ra
         }
         results = in_turn(commands, runs, environment(far))
     return (
-        f"## Catch-up of {size // MIB:,} MiB over {round_trip * 1000:.0f} ms and {rate / 1e6:.0f} MB/s per connection\n\n"
+        f"## Catch-up of {size // MIB:,} MiB over {round_trip * 1000:.0f} ms "
+        f"and {rate / 1e6:.0f} MB/s per connection\n\n"
         "Through a proxy that delays and throttles each connection; oss-tail fetches windows in parallel and "
         "delivers them in order.\n\n" + table([row("/dev/null", size, results, name) for name in results])
     )
@@ -64,7 +66,7 @@ def slow_line(size: int = GIB // 2, runs: int = 3, round_trip: float = 0.020, ra
 def row(where: str, size: int, results: dict[str, Result], name: str) -> tuple[str, ...]:
     ours = next(iter(results.values()))
     result = results[name]
-    against = "" if result is ours else f"{ratio(ours, result):.2f} ×"
+    against = "" if result is ours else f"{ratio(ours, result):.2f} x"
     rate = f"{size / result.wall / 1e6:,.0f} MB/s"
     return where, name, rate, f"{result.cpu:.2f} s", f"{result.rss / MIB:.0f} MiB", against
 

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import statistics
 import subprocess
 import time
 
+from benchmarks.local import Running, oss_local
 from tailer.config import resolve_service
 from tailer.core.position import ObjectRef
-from tailer.local import LocalServer
-from tailer.oss.client import connect
+from tailer.oss.client import Client, connect
 
 INTERVAL = 0.1
 APPENDS = 1000
 
 
 def append_to_output() -> str:
-    rows = [asyncio.run(measure(poll)) for poll in ("head", "get")]
+    with oss_local() as running:
+        rows = [asyncio.run(measure(running, poll)) for poll in ("head", "get")]
     head = "| poll | median | p99 | HEAD requests | GET requests |\n| --- | --- | --- | --- | --- |"
     return (
         f"## From append to output, polled every {INTERVAL * 1000:.0f} ms\n\n"
@@ -27,44 +29,43 @@ def append_to_output() -> str:
     )
 
 
-async def measure(poll: str) -> str:
-    async with LocalServer(buckets=["bench"]) as server:
-        ref = ObjectRef("bench", f"{poll}.log")
-        environment = server.environment()
-        async with connect(resolve_service(environ=environment)) as client:
-            await client.append(ref, 0, b"start\n")
-            process = await asyncio.create_subprocess_exec(
-                *("oss-tail", "-f", "-c", "+1", "-s", str(INTERVAL), "--poll", poll, str(ref)),
-                env={**dict(__import__("os").environ), **environment},
-                stdout=subprocess.PIPE,
-            )
-            assert process.stdout is not None
-            await process.stdout.readline()
-            latencies = await collect(client, ref, process.stdout)
-            process.terminate()
-            await process.wait()
-            counts = server.requests
-    latencies.sort()
+async def measure(running: Running, poll: str) -> str:
+    ref = ObjectRef("bench", f"{poll}.log")
+    async with connect(resolve_service(environ=running.environment)) as client:
+        await client.append(ref, 0, b"start\n")
+        before = running.requests()
+        process = await asyncio.create_subprocess_exec(
+            *("oss-tail", "-f", "-c", "+1", "-s", str(INTERVAL), "--poll", poll, str(ref)),
+            env={**os.environ, **running.environment},
+            stdout=subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        await process.stdout.readline()
+        latencies = sorted(await collect(client, ref, process.stdout))
+        process.terminate()
+        await process.wait()
     median, p99 = statistics.median(latencies) * 1000, latencies[int(len(latencies) * 0.99)] * 1000
-    return f"| {poll} | {median:.1f} ms | {p99:.1f} ms | {counts['HEAD']:,} | {counts['GET']:,} |"
+    heads, gets = (running.requests()[method] - before[method] for method in ("HEAD", "GET"))
+    return f"| {poll} | {median:.1f} ms | {p99:.1f} ms | {heads:,} | {gets:,} |"
 
 
-async def collect(client: object, ref: ObjectRef, stream: asyncio.StreamReader) -> list[float]:
+async def collect(client: Client, ref: ObjectRef, stream: asyncio.StreamReader) -> list[float]:
+    """Append a number a line, and say for each how long it took to come out."""
     sent: list[float] = []
     taken: list[float] = []
 
     async def read() -> None:
         while len(taken) < APPENDS:
-            line = await stream.readline()
-            taken.append(time.monotonic() - sent[int(line)])
+            number = int(await stream.readline())
+            taken.append(time.monotonic() - sent[number])
 
     reader = asyncio.create_task(read())
     chance, position = random.Random(1), 6
     for number in range(APPENDS):
         await asyncio.sleep(chance.uniform(0.0, 0.12))
         piece = f"{number}\n".encode()
-        sent.append(0.0)
-        await client.append(ref, position, piece)  # type: ignore[attr-defined]
+        sent.append(time.monotonic())
+        await client.append(ref, position, piece)
         sent[number] = time.monotonic()
         position += len(piece)
     await reader

@@ -33,8 +33,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("q", ("quiet", "silent"), None, _GNU, "never output headers that name the objects"),
     Option("", ("retry",), None, _GNU, "with -f, wait for an object that is not there"),
     Option("s", ("sleep-interval",), "SECONDS", _GNU,
-           "with -f, the shortest time between two polls (default 1.0, least 0.01); a quiet object is polled "
-           "less often, down to every 5 seconds"),
+           "with -f, the shortest time between two polls (default 1.0, least 0.01); after half a minute of quiet "
+           "an object is polled less and less, down to a fifth as often"),
     Option("v", ("verbose",), None, _GNU, "always output headers that name the objects"),
     Option("z", ("zero-terminated",), None, _GNU, "lines end with NUL, not newline"),
     Option("", ("help",), None, _GNU, "display this help and exit"),

@@ -47,7 +47,8 @@ TERMINATED = 128 + signal.SIGTERM
 # How long a write in hand may still take, in seconds, before the process ends without it.
 _PATIENCE = {INTERRUPTED: 0.5, TERMINATED: 5.0, CLOSED_PIPE: 0.0}
 _LOOKING_AHEAD = 16
-_SLOWEST = 5.0
+# A quiet object is polled at least every so many intervals.
+_SLOWER = 5
 
 
 @dataclass(slots=True)
@@ -388,7 +389,9 @@ class Session:
 
 def tail_options(options: Options) -> TailOptions:
     """What the machine of each object is told."""
-    slowest = _SLOWEST if options.exit_idle is None else min(_SLOWEST, options.exit_idle)
+    slowest = options.interval * _SLOWER
+    if options.exit_idle is not None:
+        slowest = min(slowest, options.exit_idle)
     return TailOptions(
         follow=Follow(options.follow),
         retry=options.retry,

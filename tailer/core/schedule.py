@@ -18,17 +18,17 @@ _OURS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How often to poll, in seconds: every `fastest` while the object grows and for `patience` polls after,
-    then each time half as long again, up to `slowest`. Never more often than every 10 ms."""
+    """How often to poll, in seconds: every `fastest` while the object grows and for `patience` after, then each
+    time half as long again, up to `slowest`. Never more often than every 10 ms."""
 
     fastest: float = 1.0
     slowest: float = 5.0
-    patience: int = 30
+    patience: float = 30.0
 
     def after(self, unchanged: int) -> float:
         """Seconds to the next poll when the last `unchanged` polls found nothing new."""
-        steps = min(64, max(0, unchanged - self.patience))
         fastest = max(self.fastest, _FASTEST_POLL)
+        steps = min(64.0, max(0.0, unchanged - self.patience // fastest))
         return min(fastest * 1.5**steps, max(self.slowest, fastest))
 
 
