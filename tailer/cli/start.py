@@ -44,7 +44,8 @@ async def find_start(
 ) -> Start:
     """Find it. `in_hand`: bytes that had to be read for this may be handed over as `Start.ready`.
 
-    Costs nothing when output begins at byte 0, else a HEAD, and for the last lines one ranged GET or few.
+    Costs nothing when output begins at byte 0, else a HEAD, and for the last lines one ranged GET or few; once
+    again so much when the object grew between the two.
     Raises what the reader raises, ObjectReplaced when the object does not hold still while it is read, and
     ChainBroken when all of it was read, several times, and its CRC-64 is never the one that is stated.
     """
@@ -75,9 +76,7 @@ class _Search:
         meta = await self.reader.head(self.ref)
         if amount.from_start:
             return self._at(min(amount.count - 1, meta.size), meta, skip_bytes=amount.count - 1)
-        if amount.lines:
-            return await self._last_lines(meta)
-        return await self._last_bytes(meta)
+        return await self._from_end(meta)
 
     def _at(self, offset: int, meta: ObjectMeta, *, skip_bytes: int) -> Start:
         """Begin to read at `offset`, which the CRC-64 of `meta` ties; strictly, nothing is proven but from byte 0."""
@@ -87,13 +86,23 @@ class _Search:
         links = () if meta.link is None else (meta.link,)
         return Start(Mark.at(Position(offset, crc)), links, complete=offset == meta.size, skip_bytes=skip_bytes)
 
-    async def _last_bytes(self, meta: ObjectMeta) -> Start:
+    async def _from_end(self, meta: ObjectMeta, *, is_fresh: bool = False) -> Start:
+        """The last lines or bytes of what `meta` describes; of more than that if it turns out to be old."""
+        search = self._last_lines(meta) if self.amount.lines else self._last_bytes(meta)
+        start, windows = await search
+        newest = max((window.meta for window in windows), key=lambda answer: answer.size, default=meta)
+        if newest.size > meta.size and not is_fresh:
+            return await self._from_end(newest, is_fresh=True)
+        return self._ready(start, meta, windows)
+
+    async def _last_bytes(self, meta: ObjectMeta) -> tuple[int, list[Window]]:
         start = max(0, meta.size - self.amount.count)
         if not 0 < meta.size - start <= _SMALL:
-            return self._at(start, meta, skip_bytes=start)
-        return self._ready(start, meta, [await self._read(ByteRange(start, meta.size), meta)])
+            return start, []
+        return start, [await self._read(ByteRange(start, meta.size), meta)]
 
-    async def _last_lines(self, meta: ObjectMeta) -> Start:
+    async def _last_lines(self, meta: ObjectMeta) -> tuple[int, list[Window]]:
+        """Their offset, and what was read for it and is not too much to keep, backwards."""
         search = LastRecords(meta.size, self.amount.count, self.delimiter)
         windows: list[Window] = []
         while (wanted := search.next_range()) is not None:
@@ -101,7 +110,7 @@ class _Search:
             search.feed(window.data)
             if meta.size - window.start <= _MOST_IN_HAND:
                 windows.append(window)
-        return self._ready(search.start, meta, windows)
+        return search.start, windows
 
     async def _read(self, wanted: ByteRange, meta: ObjectMeta) -> Window:
         """A part of the very object that `meta` describes; it may have grown."""

@@ -124,9 +124,18 @@ def test_last_bytes_are_read_at_once() -> None:
     assert reader.requests == ["HEAD", "bytes=59993-59999"]
 
 
-def test_growth_meanwhile_is_read_on() -> None:
-    """What the answer with the bytes says is newer than the HEAD: the follower has to read on from the HEAD's end."""
-    start = _start(Changing(b"a\nb\n", b"a\nb\nc\n"))
+def test_an_old_head_is_looked_through() -> None:
+    """The answer with the bytes is newer than the HEAD: the last lines are those of the newer object."""
+    reader = Changing(b"a\nb\n", b"a\nb\nc\n")
+    start = _start(reader, Amount(1))
+    assert start == Start(_at(b"a\nb\nc\n"), ready=_batch(4, b"c\n", verified=True), complete=True)
+    assert reader.requests == ["HEAD", "bytes=0-3", "bytes=0-5"]
+    assert _start(Changing(b"abcd", b"abcdef"), Amount(2, lines=False)).ready == _batch(4, b"ef", verified=False)
+
+
+def test_growth_without_end_is_read_on() -> None:
+    """It is looked at again once; then the follower has to read on from where that ended."""
+    start = _start(Changing(b"a\n", b"a\nb\n", b"a\nb\nc\n"))
     assert start == Start(_at(b"a\nb\n"), ready=_batch(0, b"a\nb\n", verified=True), complete=False)
 
 

@@ -12,6 +12,8 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -123,9 +125,13 @@ class World:
         self._folder = folder
         (folder / "oss:" / "bucket").mkdir(parents=True)
         for name, data in INPUTS.items():
-            (folder / "oss:" / "bucket" / name).write_bytes(data)
-            oss_tail.server.store.append("bucket", name, 0, data[: len(data) // 3])
-            oss_tail.server.store.append("bucket", name, len(data) // 3, data[len(data) // 3 :])
+            self.write(name, data)
+
+    def write(self, name: str, data: bytes) -> None:
+        """A file, and an object that was appended in two pieces."""
+        (self._folder / "oss:" / "bucket" / name).write_bytes(data)
+        self.oss_tail.renew(name, data[: len(data) // 3])
+        self.oss_tail.append(name, data[len(data) // 3 :])
 
     def gnu(self, arguments: list[str]) -> tuple[int, bytes, str]:
         environment = {**os.environ, "LC_ALL": "C"}
@@ -191,6 +197,19 @@ def test_refused(world: World, case: str) -> None:
     assert (status, ours.status, ours.stdout) == (1, 2, b"")
     assert ours.stderr.splitlines()[0].split(": Value too large")[0] == first_line
     assert ours.stderr.splitlines()[1:] == ["Try 'oss-tail --help' for more information."]
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(
+    data=st.lists(st.sampled_from([b"\n", b"\0", b"a", b"bc" * 300, b"d\n" * 50, b"e" * BLOCK]), max_size=12),
+    unit=st.sampled_from(["-n", "-c", "-zn"]),
+    sign=st.sampled_from(["", "+", "-"]),
+    count=st.integers(0, 40) | st.integers(0, 3 * BLOCK),
+)
+def test_any_bytes(world: World, data: list[bytes], unit: str, sign: str, count: int) -> None:
+    """Whatever the bytes and the amount."""
+    world.write("any", b"".join(data))
+    _assert_alike(world, [unit, f"{sign}{count}", "oss://bucket/any"])
 
 
 SAMPLE = _cases("""
