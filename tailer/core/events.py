@@ -137,7 +137,9 @@ class Verified:
 class Rewound:
     """The chain broke: what was handed out in [to, end) of this generation is void.
 
-    What belongs there comes next, unless another generation begins or the follow ends.
+    What belongs there comes next, unless another generation begins or the follow ends. Whoever keeps a
+    checkpoint commits `Tail.mark`, which has gone back, before a sink acts on this: a crash in between would
+    otherwise go on behind bytes that the sink has already dropped.
     """
 
     generation: int

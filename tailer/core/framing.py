@@ -60,17 +60,15 @@ class Framer:
         cut = joined.rfind(self._delimiter, len(self._kept)) + 1
         whole = max(0, len(joined) - cut - 1) // self._limit * self._limit
         self._kept = joined[cut + whole :]
-        return self._frame(joined[: cut + whole], last=not whole) if cut + whole else None
-
-    def flush(self) -> Frame | None:
-        """At the very end of an object: the last record, which has no delimiter."""
-        kept, self._kept = self._kept, b""
-        return self._frame(kept, last=True) if kept else None
-
-    def _frame(self, data: bytes, *, last: bool) -> Frame:
-        frame = Frame(data, first=not self.inside, last=last)
-        self.inside = not last
+        if not cut + whole:
+            return None
+        frame = Frame(joined[: cut + whole], first=not self.inside, last=not whole)
+        self.inside = not frame.last
         return frame
+
+    def rest(self) -> Frame | None:
+        """At the very end of an object: the last record, which has no delimiter."""
+        return Frame(self._kept, first=not self.inside) if self._kept else None
 
 
 class LastRecords:

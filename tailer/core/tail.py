@@ -412,13 +412,13 @@ class Tail:
             last = _Proof(self._chain.position, self._cut, self._framer)
         else:
             last = self._proof
-        if not last.framer.kept or self._handed_out != last.cut.offset:
+        frame = last.framer.rest()
+        if frame is None or self._handed_out != last.cut.offset:
             return None
-        frame = Frame(last.framer.kept, first=not last.framer.inside)
         return self._batch(frame, last.position), last.position
 
     def _part(self) -> None:
-        """The end, and no other object comes: hand on what this one left unfinished."""
+        """The end, and no more comes of this object: hand on the record that it left unfinished."""
         if (remains := self._unfinished()) is not None:
             self._hand_out(*remains)
             self._safe = remains[1] if remains[0].verified else self._safe
@@ -574,10 +574,7 @@ class Tail:
             self._rest(now)
 
     def _finish(self, event: Event | None = None) -> None:
-        frame = self._framer.flush()
-        if frame is not None:
-            self._emit(frame, self._chain.position)
-            self._note_proof()
+        self._part()
         if event is not None:
             self._events.append(event)
         self._stop = Stop()

@@ -30,8 +30,7 @@ def frames(pieces: list[bytes], delimiter: bytes | None, limit: int) -> list[Fra
     for piece in pieces:
         out.append(framer.feed(piece))
         assert len(framer.kept) <= limit
-    out.append(framer.flush())
-    assert framer.kept == b""
+    out.append(framer.rest())
     return [frame for frame in out if frame is not None]
 
 
@@ -90,7 +89,7 @@ def test_a_framer_taken_up_inside_a_record_goes_on_with_the_same_pieces(
     at = draw.draw(st.integers(0, len(found)))
     done = b"".join(frame.data for frame in found[:at])
     framer = Framer(delimiter, limit, inside=bool(at) and not found[at - 1].last)
-    again = [frame for frame in (framer.feed(data[len(done) :]), framer.flush()) if frame is not None]
+    again = [frame for frame in (framer.feed(data[len(done) :]), framer.rest()) if frame is not None]
     taken_up = records(found[:at], delimiter, limit) + [
         Record(r.start + len(done), r.end + len(done), r.data, r.first, r.last)
         for r in records(again, delimiter, limit)
@@ -102,7 +101,7 @@ def test_a_framer_taken_up_inside_a_record_goes_on_with_the_same_pieces(
 def test_raw_bytes_pass_as_they_come(pieces: list[bytes]) -> None:
     framer = Framer(None, 3)
     assert [framer.feed(piece) for piece in pieces] == [Frame(piece) if piece else None for piece in pieces]
-    assert framer.flush() is None
+    assert framer.rest() is None
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
@@ -127,7 +126,16 @@ def test_a_long_record_comes_in_pieces_that_say_what_they_are() -> None:
     assert framer.feed(b"m") == Frame(b"ijkl", first=False, last=False)
     assert framer.feed(b"\nx") == Frame(b"m\n", first=False, last=True)
     assert not framer.inside
-    assert framer.flush() == Frame(b"x")
+    assert framer.rest() == Frame(b"x")
+
+
+def test_a_framer_can_be_asked_for_as_it_was_earlier() -> None:
+    framer = Framer(b"\n", 10)
+    framer.feed(b"a\nbcd")
+    earlier = framer.before(2)
+    assert (framer.kept, earlier.kept) == (b"bcd", b"bc")
+    assert earlier.feed(b"x\n") == Frame(b"bcx\n")
+    assert framer.kept == b"bcd"
 
 
 def test_whole_records_before_a_long_one_are_handed_on_with_its_first_pieces() -> None:

@@ -176,6 +176,8 @@ class Run:
     def deliver(self) -> None:
         for event in self.tail.events():
             if not isinstance(event, Batch):
+                if isinstance(event, Rewound):
+                    self.saved = self.tail.mark  # before the sink drops what it holds
                 self.sink.notice(event)
                 self.check_event(event)
             elif self.chance.random() < self.refusals:
