@@ -28,7 +28,7 @@ class Pace:
     def after(self, unchanged: int) -> float:
         """Seconds to the next poll when the last `unchanged` polls found nothing new."""
         fastest = max(self.fastest, _FASTEST_POLL)
-        steps = min(64.0, max(0.0, unchanged - self.patience // fastest))
+        steps = int(min(64, max(0, unchanged - self.patience // fastest)))
         return min(fastest * 1.5**steps, max(self.slowest, fastest))
 
 
