@@ -9,6 +9,7 @@ last one ending in ``%~``. A path that this mapping never writes is not an objec
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from tailer.local.names import MAX_KEY_BYTES
 
@@ -21,6 +22,7 @@ _CODE = re.compile(f"%({_CODES})")
 _DOTS = {".": "%2E", "..": "%2E%2E", "": "%", "%": "%25"}
 
 
+@lru_cache(maxsize=4096)
 def path_of(key: str) -> str:
     """The path, relative to the bucket's folder, of an object with a valid key."""
     return "/".join(piece for segment in key.split("/") for piece in _pieces(_escaped(segment)))

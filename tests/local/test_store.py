@@ -160,6 +160,15 @@ def test_metadata_is_of_the_first_append_alone(ask: Requester) -> None:
     assert (headers["x-oss-storage-class"], headers["x-oss-tagging-count"]) == ("IA", "1")
 
 
+def test_etag_is_another_one_after_each_append(ask: Requester) -> None:
+    """Our choice; HEAD says the same one as the append did."""
+    etags = []
+    for position in range(3):
+        etags.append(ask.append("log", position, b"x").headers["ETag"])
+        assert ask("HEAD", "log").headers["ETag"] == etags[-1]
+    assert len(set(etags)) == 3
+
+
 def test_acl_of_a_later_append_is_applied(ask: Requester) -> None:
     """The one exception, also on an append of nothing."""
     ask.append("log", 0, b"abc", x_oss_object_acl="public-read-write")
