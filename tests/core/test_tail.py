@@ -243,6 +243,19 @@ def test_exit_idle_hands_on_the_last_unfinished_record() -> None:
     assert player.tail.mark == mark(b"one\ntw")
 
 
+def test_exit_idle_hands_on_nothing_unproven_of_an_object_that_went_while_it_was_read() -> None:
+    """Half a record of an object that is gone, and no statement ever covered it."""
+    player = Player(Service(b"a\n" + b"b" * 98), changed(SMALL, delimiter=b"\n", exit_idle=5.0))
+    while player.tail.mark.delivered.offset < 2 or len(player.under_way) < 2:
+        player.step()
+    player.service.data = None
+    player.settle()
+    while not isinstance(player.poll(), Stop):
+        pass
+    assert player.held() == b"a\n"
+    assert [type(event) for event in player.news()] == [Gone]
+
+
 # --- a HEAD decides nothing alone
 
 
