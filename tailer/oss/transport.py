@@ -18,7 +18,7 @@ import threading
 import time
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from tailer.errors import (
@@ -34,7 +34,7 @@ from tailer.version import __version__
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
     from contextlib import AbstractAsyncContextManager
 
     import httpx
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["fast", "httpx"]
 Data = bytes | bytearray | memoryview
+_T = TypeVar("_T")
 
 USER_AGENT = f"oss-tail/{__version__}"
 
@@ -223,7 +224,7 @@ class FastTransport:
             yield _FastResponse(response, url)
         finally:
             with _mapped(url):
-                await request.__aexit__(None, None, None)
+                await _cancellable(request.__aexit__(None, None, None))
 
     def _request(
         self, method: str, url: str, headers: Mapping[str, str], body: Data | None
@@ -242,15 +243,35 @@ class FastTransport:
 
     async def _send(self, request: pyreqwest.request.StreamRequest, length: int) -> pyreqwest.response.Response:
         if not length:
-            return await request.__aenter__()
+            return await _entered(request)
         async with asyncio.timeout(_upload_seconds(self._timeouts.read, length)):
-            return await request.__aenter__()
+            return await _entered(request)
 
     async def aclose(self) -> None:
         """See `Transport.aclose`."""
-        await self._client.close()
+        await _cancellable(self._client.close())
         if self._uploading is not None:
-            await self._uploading.close()
+            await _cancellable(self._uploading.close())
+
+
+async def _entered(request: pyreqwest.request.StreamRequest) -> pyreqwest.response.Response:
+    return await _cancellable(request.__aenter__(), undo=lambda: request.__aexit__(None, None, None))
+
+
+async def _cancellable(awaitable: Awaitable[_T], undo: Callable[[], Awaitable[object]] | None = None) -> _T:
+    """Await what the library gave, and be cancelled for certain; `undo` gives a result back then.
+
+    It now and then returns its result although its task was cancelled meanwhile, and the cancellation is lost: a
+    Ctrl-C without effect, a timeout that never comes.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task is not None else 0
+    result = await awaitable
+    if task is not None and task.cancelling() > before:
+        if undo is not None:
+            await undo()
+        raise asyncio.CancelledError
+    return result
 
 
 @functools.cache
@@ -289,14 +310,14 @@ class _FastResponse:
 
     async def read(self, limit: int) -> Data:
         with _mapped(self._url):
-            body = await self._response.body_reader.read(limit)
+            body = await _cancellable(self._response.body_reader.read(limit))
         return b"" if body is None else memoryview(body)
 
     async def chunks(self) -> AsyncIterator[Data]:
         reader = self._response.body_reader
         while True:
             with _mapped(self._url):
-                chunk = await reader.read_chunk()
+                chunk = await _cancellable(reader.read_chunk())
             if chunk is None:
                 return
             yield memoryview(chunk)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import inspect
 import os
+import random
 import re
 import socket
 import ssl
@@ -20,7 +21,14 @@ import pytest
 import trustme
 
 from tailer import errors
-from tailer.oss.transport import FastTransport, HttpxTransport, Timeouts, map_error, open_transport
+from tailer.oss.transport import (
+    FastTransport,
+    HttpxTransport,
+    Timeouts,
+    _cancellable,
+    map_error,
+    open_transport,
+)
 
 QUERY = "?Signature=VerySecret&x-oss-signature=VerySecret"
 BRIEF = Timeouts(2, 2)
@@ -258,6 +266,58 @@ def test_no_exception_of_httpx_is_forgotten(kind_of_error):
 def test_a_bug_is_not_taken_for_the_network():
     """What neither library raises stays what it is."""
     assert map_error(AttributeError("no such thing"), "http://host/") is None
+
+
+# --- cancellation
+
+
+def test_a_swallowed_cancellation_is_raised_all_the_same():
+    """And what came instead of it is given back."""
+    undone = []
+
+    async def swallows():
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            return "a result"
+
+    async def undo():
+        undone.append(True)
+
+    async def main():
+        task = asyncio.ensure_future(_cancellable(swallows(), undo))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task], timeout=5)
+        return task.cancelled()
+
+    assert asyncio.run(main())
+    assert undone == [True]
+
+
+def test_a_request_is_cancelled_whenever_that_happens(wire, kind):
+    """While connecting, awaiting the head, reading: the task ends, cancelled."""
+
+    async def ask_for_ever(transport, url):
+        while True:
+            async with transport.open("GET", url, {}) as response:
+                await response.read(1 << 20)
+
+    async def main():
+        moments = random.Random(1)
+        async with wire.serving(wire.answer(200, {}, bytes(10_000))) as server:
+            transport = open_transport(kind)
+            outcomes = set()
+            for _ in range(150):
+                task = asyncio.ensure_future(ask_for_ever(transport, server.url))
+                await asyncio.sleep(moments.random() * 0.003)
+                task.cancel()
+                await asyncio.wait([task], timeout=5)
+                outcomes.add(task.done() and task.cancelled())
+            await transport.aclose()
+            return outcomes
+
+    assert asyncio.run(main()) == {True}
 
 
 # --- TLS
@@ -545,9 +605,10 @@ async def main():
     for _ in range(3):
         async with transport.open("GET", sys.argv[1], {}) as response:
             assert len(await response.read(1 << 24)) == 3000000
-    await transport.aclose()
+    if sys.argv[2] == "close":
+        await transport.aclose()
 asyncio.run(main())
-assert "httpx" not in sys.modules and "ssl" not in {name for name in sys.modules if name == "httpcore"}
+assert not {"httpx", "httpcore", "certifi"} & set(sys.modules)
 """
 
 
@@ -557,9 +618,9 @@ def test_a_program_ends_cleanly_right_after_its_last_answer(wire):
     async def main():
         async with wire.serving(wire.answer(200, {}, bytes(3_000_000))) as server:
             statuses = []
-            for _ in range(12):
+            for ending in ["close", "leave"] * 6:
                 program = await asyncio.create_subprocess_exec(
-                    sys.executable, "-c", _PROGRAM, server.url, stderr=subprocess.PIPE, env=dict(os.environ)
+                    sys.executable, "-c", _PROGRAM, server.url, ending, stderr=subprocess.PIPE, env=dict(os.environ)
                 )
                 _, stderr = await program.communicate()
                 statuses.append((program.returncode, stderr))
