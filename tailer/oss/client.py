@@ -102,8 +102,13 @@ class AppendResult:
 def connect(
     settings: ServiceSettings, addresses: Iterable[Address] = (), *, on_request: Observe | None = None
 ) -> Client:
-    """A client over the transport that `settings` ask for. Raises ConfigError."""
-    client = Client(settings, open_transport(settings.transport, timeouts=settings.timeouts), on_request=on_request)
+    """A client over the transport that `settings` ask for. Raises ConfigError.
+
+    An endpoint on this very machine is asked directly, whatever proxies the environment names.
+    """
+    proxies = settings.endpoint is None or not settings.endpoint.loopback
+    transport = open_transport(settings.transport, timeouts=settings.timeouts, proxies=proxies)
+    client = Client(settings, transport, on_request=on_request)
     for address in addresses:
         client.add(address)
     return client

@@ -52,6 +52,9 @@ USER_AGENT = f"oss-tail/{__version__}"
 # pays, and from 8 MiB on the body is copied through cold memory.
 _READ_AHEAD = 1 << 20
 
+_HTTPX_PROXIES = frozenset({"http", "https"})
+_FAST_PROXIES = _HTTPX_PROXIES | {"socks4", "socks4a", "socks5", "socks5h"}
+
 # OSS closes a connection that was idle for a minute; we let go of it first.
 _IDLE_SECONDS = 45.0
 
@@ -114,9 +117,12 @@ def open_transport(
     kind: Kind | None = None,
     *,
     timeouts: Timeouts = Timeouts(),
+    proxies: bool = True,
     environ: Mapping[str, str] = os.environ,
 ) -> Transport:
     """The fast transport where it is installed, unless `kind` or ``OSS_TAIL_TRANSPORT`` names one.
+
+    `proxies` false: those of the environment are not used.
 
     Raises ConfigError for a name that is none, a transport that is not installed, and for a proxy or a
     CA file in the environment that cannot be used.
@@ -124,31 +130,30 @@ def open_transport(
     wanted = kind or environ.get("OSS_TAIL_TRANSPORT") or None
     if wanted not in (None, "fast", "httpx"):
         raise ConfigError(f"OSS_TAIL_TRANSPORT is {wanted!r}: it can be fast or httpx")
-    _check_proxies(environ)
     _check_authorities(environ)
-    if wanted == "httpx":
-        return HttpxTransport(timeouts)
-    try:
-        return FastTransport(timeouts)
-    except ImportError as error:
-        if wanted == "fast":
-            raise ConfigError("the fast transport is not installed: pip install pyreqwest") from error
-        return HttpxTransport(timeouts)
+    if wanted != "httpx":
+        try:
+            return FastTransport(timeouts, proxies and _usable_proxies(environ, _FAST_PROXIES))
+        except ImportError as error:
+            if wanted == "fast":
+                raise ConfigError("the fast transport is not installed: pip install pyreqwest") from error
+    return HttpxTransport(timeouts, proxies and _usable_proxies(environ, _HTTPX_PROXIES))
 
 
-def _check_proxies(environ: Mapping[str, str]) -> None:
-    """One library ignores a proxy that it cannot read and the other fails late: refuse it here, for both."""
+def _usable_proxies(environ: Mapping[str, str], schemes: frozenset[str]) -> bool:
+    """True, or ConfigError: one library ignores a proxy that it cannot read and the other fails late."""
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         value = environ.get(name.lower()) or environ.get(name)
         if not value:
             continue
         try:
             parts = urlsplit(value if "://" in value else f"http://{value}")
-            usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+            usable = parts.scheme in schemes and parts.hostname and parts.port != 0
         except ValueError:
             usable = False
         if not usable:  # the value can hold a password, so it is not shown
-            raise ConfigError(f"{name} is not the address of an HTTP proxy: write http://host:port")
+            raise ConfigError(f"{name} is not a proxy that can be used: write http://host:port")
+    return True
 
 
 def _check_authorities(environ: Mapping[str, str]) -> None:
@@ -173,11 +178,12 @@ class FastTransport:
 
     kind: Kind = "fast"
 
-    def __init__(self, timeouts: Timeouts) -> None:
+    def __init__(self, timeouts: Timeouts, proxies: bool = True) -> None:
         import pyreqwest.client  # noqa: F401 - late, and this line tells whether it is installed
 
         _settle_at_exit()
         self._timeouts = timeouts
+        self._proxies = proxies
         self._client = self._build(timeouts.read)
         self._uploading: pyreqwest.client.Client | None = None
 
@@ -210,7 +216,7 @@ class FastTransport:
         )
         if read_timeout is not None:
             builder = builder.read_timeout(timedelta(seconds=read_timeout))
-        return builder
+        return builder if self._proxies else builder.no_proxy()
 
     @contextlib.asynccontextmanager
     async def open(
@@ -339,7 +345,7 @@ class HttpxTransport:
 
     kind: Kind = "httpx"
 
-    def __init__(self, timeouts: Timeouts) -> None:
+    def __init__(self, timeouts: Timeouts, proxies: bool = True) -> None:
         import httpx  # late: 100 ms
 
         self._httpx = httpx
@@ -350,6 +356,7 @@ class HttpxTransport:
             timeout=self._timeout(0),
             limits=httpx.Limits(max_connections=None, keepalive_expiry=_IDLE_SECONDS),
             follow_redirects=False,
+            trust_env=proxies,
         )
 
     @contextlib.asynccontextmanager

@@ -137,3 +137,10 @@ def test_positions_are_compared_and_set(server, kind):
         return caught.value.next_position
 
     assert against(server, kind, act) == 3
+
+
+def test_this_very_machine_is_asked_directly(server, kind, monkeypatch):
+    """A proxy of the environment cannot know a server on loopback."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    ref = ObjectRef("bucket", f"direct-{kind}")
+    assert against(server, kind, lambda client: client.append(ref, 0, b"x")).next_position == 1

@@ -553,13 +553,37 @@ def test_a_proxy_that_refuses(wire, kind, monkeypatch):
     check(caught.value, errors.ConnectError)
 
 
-@pytest.mark.parametrize("value", ["socks5://user:VerySecret@127.0.0.1:1", "http://", "http://h:VerySecret", "a b::"])
+@pytest.mark.parametrize("value", ["ftp://user:VerySecret@127.0.0.1:1", "http://", "http://h:VerySecret", "a b::"])
 def test_a_proxy_that_no_transport_can_use(kind, value, monkeypatch):
     """Said at once, in one line, without the password that it may hold."""
     monkeypatch.setenv("HTTPS_PROXY", value)
     with pytest.raises(errors.ConfigError, match="HTTPS_PROXY") as caught:
         open_transport(kind)
     assert "VerySecret" not in str(caught.value)
+
+
+def test_a_socks_proxy(monkeypatch):
+    """The fast transport can use one, httpx cannot and says so."""
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1")
+    assert opened("fast") is FastTransport
+    with pytest.raises(errors.ConfigError, match="ALL_PROXY"):
+        open_transport("httpx")
+
+
+def test_proxies_can_be_left_out(wire, kind, monkeypatch):
+    """Then what the environment says about them does not matter."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("ALL_PROXY", "nonsense://")
+
+    async def main():
+        async with wire.serving(wire.answer(200)) as server:
+            transport = open_transport(kind, proxies=False)
+            async with transport.open("GET", server.url, {}) as response:
+                status = response.status
+            await transport.aclose()
+            return status
+
+    assert asyncio.run(main()) == 200
 
 
 # --- which one
