@@ -23,21 +23,21 @@ def environment(port: int) -> dict[str, str]:
     }
 
 
-def fast_line(size: int = GIB, runs: int = 5) -> str:
+def fast_line(size: int = GIB, runs: int = 7) -> str:
     """1 GiB over loopback: into a file, into /dev/null, into a pipe."""
     with servers.static_object(size) as port, tempfile.TemporaryDirectory() as folder:
         url, ref = f"http://127.0.0.1:{port}/bench/object", "oss://bench/object"
         tail = f"oss-tail -c +1 {ref}"
         to_file = {
-            "oss-tail -o": f"rm -f {folder}/a; oss-tail -o {folder}/a {ref}",
-            "curl -o": f"rm -f {folder}/b; curl -s -o {folder}/b {url}",
-            "oss2 loop, CRC on": f"rm -f {folder}/c; {OSS2} {LOOP} {url} {folder}/c",
+            "oss-tail -o": f"oss-tail -o {folder}/copy {ref}",
+            "curl -o": f"curl -s -o {folder}/copy {url}",
+            "oss2 loop, CRC on": f"{OSS2} {LOOP} {url} {folder}/copy",
         }
         to_null = {"oss-tail": f"{tail} > /dev/null", "curl": f"curl -s {url} > /dev/null"}
         to_pipe = {"oss-tail": f"{tail} | cat > /dev/null", "curl": f"curl -s {url} | cat > /dev/null"}
         rows = []
         for where, commands in (("a file", to_file), ("/dev/null", to_null), ("a pipe", to_pipe)):
-            results = in_turn(commands, runs, environment(port))
+            results = in_turn(commands, runs, environment(port), before=f"rm -f {folder}/copy")
             rows += [row(where, size, results, name) for name in results]
     return (
         f"## Catch-up of {size // MIB:,} MiB over loopback\n\n"

@@ -54,11 +54,14 @@ def run_once(command: str, environment: dict[str, str]) -> Sample:
     return Sample(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
 
 
-def in_turn(commands: dict[str, str], runs: int, environment: dict[str, str] | None = None) -> dict[str, Result]:
-    """Each command `runs` times, A B C A B C …, after one round that is not counted."""
+def in_turn(
+    commands: dict[str, str], runs: int, environment: dict[str, str] | None = None, *, before: str = "true"
+) -> dict[str, Result]:
+    """Each command `runs` times, A B C A B C …, after one round that is not counted; `before` each, untimed."""
     samples: dict[str, list[Sample]] = {name: [] for name in commands}
     for round_ in range(runs + 1):
         for name, command in commands.items():
+            run_once(before, {})
             sample = run_once(command, environment or {})
             if round_:
                 samples[name].append(sample)

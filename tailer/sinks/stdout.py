@@ -8,6 +8,8 @@ saves 0.1 ms of latency.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import os
 import select
 import stat
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 _DIRECT_TO_FILE = 1 << 20
+_PIPE_SIZE = 1 << 20
 
 
 class OutputStream:
@@ -36,6 +39,8 @@ class OutputStream:
         except OSError as error:
             raise _write_error(error) from error
         self._is_file = stat.S_ISREG(mode)
+        if stat.S_ISFIFO(mode):
+            _enlarge_pipe(descriptor)
         self._executor: ThreadPoolExecutor | None = None
         self._writing: asyncio.Future[None] | None = None
 
@@ -94,6 +99,13 @@ class OutputStream:
         self._writing = loop.run_in_executor(self._executor, _write_in_full, self._descriptor, view)
         self._writing.add_done_callback(_look_at_outcome)
         await asyncio.shield(self._writing)
+
+
+def _enlarge_pipe(descriptor: int) -> None:
+    """From 64 KiB, so that we and the reader take turns less often (Linux; fcntl(2), F_SETPIPE_SZ)."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # the limit of this user is reached: it works as it is
+            fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
 
 
 def _look_at_outcome(writing: asyncio.Future[None]) -> None:

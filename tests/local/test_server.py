@@ -39,10 +39,11 @@ def test_async_server_serves_and_stops() -> None:
 
 def test_thread_ends_with_the_block() -> None:
     """And its port is free again."""
+    before = set(threading.enumerate())
     with running(["demo"]) as server:
         port = int(server.endpoint.rsplit(":", 1)[1])
-        assert any(thread.name == "oss-local" for thread in threading.enumerate())
-    assert not any(thread.name == "oss-local" for thread in threading.enumerate())
+        (own,) = [thread for thread in threading.enumerate() if thread.name == "oss-local" and thread not in before]
+    assert not own.is_alive()
     with running(["demo"], port=port) as again:
         assert again.endpoint == server.endpoint
 
