@@ -27,8 +27,9 @@ from tailer.core.events import (
     Verified,
     Wait,
 )
+from tailer.core.options import Integrity
 from tailer.core.position import Window as Window
-from tailer.core.tail import Integrity, Tail
+from tailer.core.tail import Tail
 from tailer.errors import SinkError, TailerError
 
 if TYPE_CHECKING:

@@ -24,9 +24,10 @@ from tailer.core.events import (
     Truncated,
     Verified,
 )
-from tailer.core.position import Link, ObjectMeta, ObjectRef, Position
+from tailer.core.options import Follow, Integrity, TailOptions
+from tailer.core.position import Link, Mark, ObjectMeta, ObjectRef, Position
 from tailer.core.schedule import Pace
-from tailer.core.tail import Follow, Integrity, Mark, Tail, TailOptions
+from tailer.core.tail import Tail
 from tailer.follow import Follower, Window
 from tests.core.playing import REF, Service, flip_crc, flip_data, refused
 from tests.model.world import World

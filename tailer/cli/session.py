@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, TypeVar
 from tailer.cli.messages import quote
 from tailer.cli.output import Announced, Observed, Printer, RawSink
 from tailer.cli.start import Skipping, Start, find_start
+from tailer.core.options import Follow, Integrity, Poll, TailOptions
+from tailer.core.position import Mark
 from tailer.core.schedule import Pace, back_off
-from tailer.core.tail import Follow, Integrity, Mark, Poll, Tail, TailOptions
+from tailer.core.tail import Tail
 from tailer.errors import IntegrityError, ObjectNotFound, SinkError, TailerError
 from tailer.follow import Follower
 from tailer.oss.address import glob_regex, literal_prefix

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from tailer.core import crc64
 from tailer.core.events import Batch, Event, Rewound
 from tailer.core.framing import LastRecords
-from tailer.core.position import Link, ObjectMeta, ObjectRef, Position
+from tailer.core.options import Integrity
+from tailer.core.position import Link, Mark, ObjectMeta, ObjectRef, Position
 from tailer.core.ranges import ByteRange
-from tailer.core.tail import Integrity, Mark
 from tailer.errors import ChainBroken, ObjectReplaced, RangeNotSatisfiable
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,24 @@ class Position:
     offset: int = 0
     crc64: int | None = 0
     generation: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Where to go on after a stop: all that a checkpoint holds.
+
+    Bytes below `delivered` were acknowledged; those below `verified` are proven as well. `inside` is true
+    when `delivered` lies inside a record longer than the limit.
+    """
+
+    delivered: Position = field(default_factory=Position)
+    verified: Position = field(default_factory=Position)
+    inside: bool = False
+
+    @classmethod
+    def at(cls, position: Position) -> Mark:
+        """Delivered and verified up to the same place."""
+        return cls(position, position)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,7 @@ object is over for us, the record that it left unfinished is handed on before th
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field, replace
-from enum import Enum
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from tailer import errors
@@ -47,81 +46,15 @@ from tailer.core.events import (
     Wait,
 )
 from tailer.core.framing import Frame, Framer
-from tailer.core.position import Link, ObjectMeta, ObjectRef, Position
+from tailer.core.options import Follow, Integrity, Poll, TailOptions
+from tailer.core.position import Link, Mark, ObjectMeta, ObjectRef, Position
 from tailer.core.ranges import ByteRange
-from tailer.core.schedule import Pace, Readahead, back_off
+from tailer.core.schedule import Readahead, back_off
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _MOST_READINGS = 6
-
-
-class Follow(Enum):
-    """What to do at the present end of the object."""
-
-    NO = "no"
-    DESCRIPTOR = "descriptor"
-    NAME = "name"
-
-
-class Integrity(Enum):
-    """What must be proven before a byte is handed out; see the module's theory of operation.
-
-    STRICT is CHAIN for the machine: its driver keeps back what is not yet `Verified`.
-    """
-
-    STRICT = "strict"
-    CHAIN = "chain"
-    OFF = "off"
-
-
-class Poll(Enum):
-    """How to look for news: HEAD, or a GET of the last known byte and all behind it (one request, no HEAD)."""
-
-    HEAD = "head"
-    GET = "get"
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """Where to go on after a stop: all that a checkpoint holds.
-
-    Bytes below `delivered` were acknowledged; those below `verified` are proven as well. `inside` is true
-    when `delivered` lies inside a record longer than the limit.
-    """
-
-    delivered: Position = field(default_factory=Position)
-    verified: Position = field(default_factory=Position)
-    inside: bool = False
-
-    @classmethod
-    def at(cls, position: Position) -> Mark:
-        """Delivered and verified up to the same place."""
-        return cls(position, position)
-
-
-@dataclass(frozen=True, slots=True)
-class TailOptions:
-    """How to follow. Sizes in bytes, times in seconds.
-
-    `retry` waits for an object that is not there. `attempts` bounds the tries of one request where waiting
-    for ever would help nobody (one-shot reading, an object never seen yet, an answer that no OSS gives).
-    `exit_idle` ends a follow when nothing new came for so long.
-    """
-
-    follow: Follow = Follow.NO
-    retry: bool = False
-    integrity: Integrity = Integrity.CHAIN
-    poll: Poll = Poll.HEAD
-    delimiter: bytes | None = None
-    max_record: int = 1024 * 1024
-    pace: Pace = field(default_factory=Pace)
-    max_window: int = 8 * 1024 * 1024
-    max_depth: int = 16
-    max_ahead: int = 48 * 1024 * 1024
-    attempts: int = 4
-    exit_idle: float | None = None
 
 
 class _HandedOut(NamedTuple):

@@ -11,8 +11,8 @@ from tailer.cli.options import Amount
 from tailer.cli.start import Skipping, Start, find_start
 from tailer.core import crc64
 from tailer.core.events import Batch, Rewound, Verified
-from tailer.core.position import Link, ObjectMeta, ObjectRef, Position, Window
-from tailer.core.tail import Integrity, Mark
+from tailer.core.options import Integrity
+from tailer.core.position import Link, Mark, ObjectMeta, ObjectRef, Position, Window
 from tailer.errors import ChainBroken, ObjectNotFound, ObjectReplaced, RangeNotSatisfiable
 
 if TYPE_CHECKING:

@@ -26,8 +26,9 @@ from tailer.core.events import (
     Verified,
     Wait,
 )
-from tailer.core.position import ObjectMeta, ObjectRef
-from tailer.core.tail import Mark, Tail, TailOptions
+from tailer.core.options import TailOptions
+from tailer.core.position import Mark, ObjectMeta, ObjectRef
+from tailer.core.tail import Tail
 
 if TYPE_CHECKING:
     from collections.abc import Callable

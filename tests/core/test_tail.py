@@ -30,10 +30,11 @@ from tailer.core.events import (
     Verified,
     Wait,
 )
-from tailer.core.position import Link, ObjectMeta, Position
+from tailer.core.options import Follow, Integrity, Poll, TailOptions
+from tailer.core.position import Link, Mark, ObjectMeta, Position
 from tailer.core.ranges import ByteRange
 from tailer.core.schedule import Pace
-from tailer.core.tail import Follow, Integrity, Mark, Poll, Tail, TailOptions
+from tailer.core.tail import Tail
 from tests.core.playing import REF, Player, Service, flip_crc, flip_data, missing, out_of_range, refused
 
 if TYPE_CHECKING:

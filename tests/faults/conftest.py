@@ -12,9 +12,10 @@ import pytest
 
 import tailer.local
 from tailer.core.events import Batch, Event
+from tailer.core.options import TailOptions
 from tailer.core.position import ObjectRef
 from tailer.core.schedule import Pace
-from tailer.core.tail import Tail, TailOptions
+from tailer.core.tail import Tail
 from tailer.follow import Follower
 from tailer.oss.address import Endpoint
 from tailer.oss.client import ServiceSettings, connect

@@ -34,10 +34,11 @@ from tailer.core.events import (
     Verified,
     Wait,
 )
-from tailer.core.position import ObjectRef
+from tailer.core.options import Follow, Poll, TailOptions
+from tailer.core.position import Mark, ObjectRef
 from tailer.core.ranges import ByteRange
 from tailer.core.schedule import Pace
-from tailer.core.tail import Follow, Mark, Poll, Tail, TailOptions
+from tailer.core.tail import Tail
 from tests.model.world import Answer, World
 
 STEPS = int(os.environ.get("MODEL_STEPS", "120000"))

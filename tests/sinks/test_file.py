@@ -18,8 +18,9 @@ import pytest
 
 from tailer.core import crc64
 from tailer.core.events import Appeared, Batch, Failed, Gone, Replaced, Rewound, Sealed, Truncated, Verified
-from tailer.core.position import ObjectMeta, ObjectRef, Position, Window
-from tailer.core.tail import Follow, Mark, Tail, TailOptions
+from tailer.core.options import Follow, TailOptions
+from tailer.core.position import Mark, ObjectMeta, ObjectRef, Position, Window
+from tailer.core.tail import Tail
 from tailer.errors import (
     ChainBroken,
     ConnectionLost,
