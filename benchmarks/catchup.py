@@ -28,16 +28,19 @@ def fast_line(size: int = GIB, runs: int = 7) -> str:
     with servers.static_object(size) as port, tempfile.TemporaryDirectory() as folder:
         url, ref = f"http://127.0.0.1:{port}/bench/object", "oss://bench/object"
         tail = f"oss-tail -c +1 {ref}"
-        to_file = {
-            "oss-tail -o": f"oss-tail -o {folder}/copy {ref}",
-            "curl -o": f"curl -s -o {folder}/copy {url}",
-            "oss2 loop, CRC on": f"{OSS2} {LOOP} {url} {folder}/copy",
-        }
+        mirror = f"oss-tail -o {folder}/copy {ref}"
+        to_file = {"oss-tail -o": mirror, "curl -o": f"curl -s -o {folder}/copy {url}"}
+        to_file_by_oss2 = {"oss-tail -o": mirror, "oss2 loop, CRC on": f"{OSS2} {LOOP} {url} {folder}/copy"}
         to_null = {"oss-tail": f"{tail} > /dev/null", "curl": f"curl -s {url} > /dev/null"}
         to_pipe = {"oss-tail": f"{tail} | cat > /dev/null", "curl": f"curl -s {url} | cat > /dev/null"}
         rows = []
-        for where, commands in (("a file", to_file), ("/dev/null", to_null), ("a pipe", to_pipe)):
-            results = in_turn(commands, runs, environment(port), before=f"rm -f {folder}/copy")
+        for where, commands in (
+            ("a file", to_file),
+            ("a file", to_file_by_oss2),
+            ("/dev/null", to_null),
+            ("a pipe", to_pipe),
+        ):
+            results = in_turn(commands, runs, environment(port), before=f"rm -f {folder}/copy; sync")
             rows += [row(where, size, results, name) for name in results]
     return (
         f"## Catch-up of {size // MIB:,} MiB over loopback\n\n"

@@ -52,6 +52,6 @@ class TailOptions:
     pace: Pace = field(default_factory=Pace)
     max_window: int = 8 * 1024 * 1024
     max_depth: int = 16
-    max_ahead: int = 48 * 1024 * 1024
+    max_ahead: int = 40 * 1024 * 1024
     attempts: int = 4
     exit_idle: float | None = None

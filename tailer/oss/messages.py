@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from urllib.parse import unquote
 
 from tailer.core.position import ObjectMeta
@@ -103,6 +104,7 @@ def answered_by_oss(header: Header) -> bool:
     return any(header(name) is not None for name in marks)
 
 
+@lru_cache(maxsize=256)  # a poll that finds nothing sees the same date again
 def parse_date(text: str | None) -> float | None:
     """An HTTP date (RFC 9110 section 5.6.7) or an ISO 8601 one in UTC, as seconds since 1970; else None."""
     if text is None:
