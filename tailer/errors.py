@@ -31,8 +31,10 @@
     │   ├── ChainBroken                two readings of the same bytes, and the CRC-64 stated for them is another
     │   ├── ObjectReplaced             the followed object is gone or another one stands in its place
     │   └── CrcMissing                 the service states no CRC-64, so nothing can be proven
-    └── SinkError                      the receiving side did not take a batch
-        └── OutputClosed               the reader of a pipe went away: the end, and not worth a word
+    ├── SinkError                      the receiving side did not take a batch
+    │   ├── SinkBusy                   it did not take it now, and may later: a full disk, a 503, a failed command
+    │   └── OutputClosed               the reader of a pipe went away: the end, and not worth a word
+    └── CheckpointError                a checkpoint could not be read or kept, or its group has another owner
 
 `retriable` says whether the same request may succeed later without anybody changing anything;
 `retry_after` is the least number of seconds to wait first, when the service named one. Both are
@@ -242,5 +244,17 @@ class SinkError(TailerError):
     """The receiving side did not take a batch."""
 
 
+class SinkBusy(SinkError):
+    """The receiving side did not take a batch now; the same batch may be handed to it again."""
+
+    retriable = True
+
+
 class OutputClosed(SinkError):
     """The reader of a pipe went away."""
+
+
+class CheckpointError(TailerError):
+    """A checkpoint could not be read or kept (a full disk), or another process owns its group."""
+
+    retriable = True

@@ -25,6 +25,8 @@ RETRIABLE = {
     "ConnectionLost",
     "ProtocolError",
     "RangeIgnored",
+    "SinkBusy",
+    "CheckpointError",
 }
 
 
