@@ -17,6 +17,7 @@ from tailer.core.events import (
     Batch,
     Cancel,
     Event,
+    Failed,
     Fetch,
     Head,
     Receive,
@@ -27,18 +28,21 @@ from tailer.core.events import (
     Verified,
     Wait,
 )
-from tailer.core.options import Integrity
+from tailer.core.options import Follow, Integrity
 from tailer.core.position import Window as Window
+from tailer.core.schedule import back_off
 from tailer.core.tail import Tail
-from tailer.errors import SinkError, TailerError
+from tailer.errors import CheckpointError, SinkError, TailerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tailer.core.position import ObjectMeta, ObjectRef
+    from tailer.core.position import Mark, ObjectMeta, ObjectRef
     from tailer.core.ranges import ByteRange
 
 _SPOOL_IN_MEMORY = 8 * 1024 * 1024
+COMMIT_SECONDS = 1.0
+COMMIT_BYTES = 64 * 1024 * 1024
 
 
 class ObjectReader(Protocol):
@@ -73,12 +77,28 @@ class Sink(Protocol):
         ...
 
 
+class CheckpointStore(Protocol):
+    """Where marks are kept."""
+
+    async def commit(self, ref: ObjectRef, mark: Mark) -> None:
+        """Keep `mark` in place of the one before; returning means that it survives a crash.
+
+        Raises CheckpointError when it could not be kept: the one before then still stands.
+        """
+        ...
+
+
 class Follower:
     """Takes one object from its `Tail` to its `Sink`, one batch at a time.
 
     Awaiting the sink is the back-pressure: what is fetched meanwhile is what was asked for before, at most
     the machine's depth times its window. When `run` raises or is cancelled, nothing is left running, and
     ``tail.mark`` says where to begin anew.
+
+    With a `store` the mark is committed as it moves: `commit_seconds` or `commit_bytes` of delivered data after
+    the last time, before a longer wait, before a sink drops what became void, and at the end, whatever the
+    end. A crash repeats what was delivered since then, and loses nothing. A mark that cannot be kept ends a
+    one-shot reading with CheckpointError; a follow stands still until it can, and says so (`Failed`).
     """
 
     def __init__(
@@ -89,6 +109,9 @@ class Follower:
         *,
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
+        store: CheckpointStore | None = None,
+        commit_seconds: float = COMMIT_SECONDS,
+        commit_bytes: int = COMMIT_BYTES,
     ) -> None:
         self.tail = tail
         self._reader = reader
@@ -99,6 +122,7 @@ class Follower:
         self._woken = asyncio.Event()
         strict = tail.options.integrity is Integrity.STRICT
         self._spool = _Spool(tail.mark.delivered.offset) if strict else None
+        self._commits = None if store is None else _Commits(store, tail, commit_seconds, commit_bytes, clock())
 
     async def catch_up(self) -> None:
         """Look once, and hand on all that exists now. Returns too when the object is missing and waited for.
@@ -127,19 +151,22 @@ class Follower:
             while not (until_idle and self.tail.idle):
                 action = self.tail.next_action(self._clock())
                 if isinstance(action, Stop):
-                    return self._end(action)
+                    return await self._end(action)
                 await self._perform(action)
                 await self._deliver()
-        except BaseException:
+            await self._commit()
+        except BaseException as error:
             self._drop_spool()
+            await self._commit_at_last(error)
             raise
         finally:
             await self._cancel()
 
-    def _end(self, stop: Stop) -> None:
+    async def _end(self, stop: Stop) -> None:
         self._drop_spool()
         if stop.error is not None:
             raise stop.error
+        await self._commit()
 
     def _drop_spool(self) -> None:
         if self._spool is not None:
@@ -153,11 +180,14 @@ class Follower:
         elif isinstance(action, Head):
             await self._head()
         elif isinstance(action, Wait):
+            if self._commits is not None and self._commits.due(action.until):
+                await self._commit()
             await self._sleep(action.until - self._clock())
         elif isinstance(action, Cancel):
             await self._cancel()
 
     async def _receive(self) -> None:
+        await self._commit_meanwhile(self._under_way[0])
         try:
             window = await self._under_way.popleft()
         except TailerError as error:
@@ -195,7 +225,7 @@ class Follower:
             elif isinstance(event, Batch):
                 await self._hand_on(event)
             else:
-                await self._sink.notice(event)
+                await self._notice(event)
 
     async def _deliver_proven(self, spool: _Spool, event: Event) -> None:
         """The strict way: a batch waits on disk until it is verified, and a rewind voids what waits."""
@@ -210,17 +240,91 @@ class Follower:
         for batch in spool.take():
             await self._hand_on(batch)
         if not isinstance(event, Batch | Rewound):
-            await self._sink.notice(event)
+            await self._notice(event)
 
     async def _rewind(self, spool: _Spool, event: Rewound) -> None:
         """The sink hears only of what it has: pieces of a long record, or what came before a resume."""
         if (end := spool.delivered) > event.to:
-            await self._sink.notice(replace(event, end=end))
+            await self._notice(replace(event, end=end))
         spool.begin(min(end, event.to))
 
     async def _hand_on(self, batch: Batch) -> None:
         await self._sink.write(batch)
         self.tail.acknowledge(batch)
+        if self._commits is not None:
+            self._commits.count(batch)
+            if self._commits.due(self._clock()):
+                await self._commit()
+
+    async def _notice(self, event: Event) -> None:
+        """Tell the sink. What it then drops must not lie below a committed mark: a restart would go on behind it."""
+        if isinstance(event, Rewound | Replaced | Truncated | Appeared):
+            await self._commit()
+        await self._sink.notice(event)
+
+    async def _commit(self) -> None:
+        """Keep the mark. Who follows stands still until that is done: nothing is delivered that cannot be noted."""
+        attempt = 0
+        while self._commits is not None:
+            try:
+                return await self._commits.commit(self._clock())
+            except CheckpointError as error:
+                if self.tail.options.follow is Follow.NO:
+                    raise
+                attempt += 1
+                delay = back_off(attempt, self._chance())
+                await self._sink.notice(Failed(error, delay, attempt))
+            await self._sleep(delay)
+
+    async def _commit_at_last(self, why: BaseException) -> None:
+        """One try on the way out, after which `why` is raised in any case."""
+        if self._commits is None:
+            return
+        try:
+            await self._commits.commit(self._clock())
+        except CheckpointError as error:
+            why.add_note(f"and then: {error}")
+
+    async def _commit_meanwhile(self, answer: asyncio.Task[Window]) -> None:
+        """Wait for the answer; if it takes long, what is due is committed before it has come."""
+        if self._commits is not None and self._commits.pending and not answer.done():
+            await asyncio.wait([answer], timeout=max(0.0, self._commits.next - self._clock()))
+            if self._commits.due(self._clock()):
+                await self._commit()
+
+
+class _Commits:
+    """When the mark of `tail` is committed. `next`: the time at which one that moved is due."""
+
+    def __init__(self, store: CheckpointStore, tail: Tail, seconds: float, most: int, now: float) -> None:
+        self._store = store
+        self._tail = tail
+        self._seconds = seconds
+        self._most = most
+        self._kept: Mark | None = None
+        self._bytes = 0
+        self.next = now + seconds
+
+    @property
+    def pending(self) -> bool:
+        """Did the mark move since it was last kept?"""
+        return self._tail.mark != self._kept
+
+    def count(self, batch: Batch) -> None:
+        """The batch was delivered."""
+        self._bytes += batch.end - batch.start
+
+    def due(self, now: float) -> bool:
+        """Is there something to commit by `now`?"""
+        return (self._bytes >= self._most or now >= self.next) and self.pending
+
+    async def commit(self, now: float) -> None:
+        """Keep the mark as it is now, if it moved. Raises CheckpointError."""
+        if not self.pending:
+            return
+        mark = self._tail.mark
+        await self._store.commit(self._tail.ref, mark)
+        self._kept, self._bytes, self.next = mark, 0, now + self._seconds
 
 
 class _Spool:

@@ -1,0 +1,526 @@
+"""Where reading goes on after a stop: one SQLite file, many groups, one owner of a group at a time.
+
+What survives: a commit that returned survives kill -9 and the loss of power. The file is in WAL mode with
+``synchronous=FULL``, so a commit costs one fsync of the log; readers and other groups are not held up by it.
+A file that is not one of ours, is damaged, or was made by a newer version is refused and left as it is. It is
+made under another name and linked into place, so that a crash never leaves half of one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import socket
+import sqlite3
+import tempfile
+import threading
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tailer.core.position import Mark, ObjectRef, Position
+from tailer.errors import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Self
+
+DEFAULT_GROUP = "default"
+
+_APPLICATION_ID = 0x4F535354  # "OSST"; SQLite keeps it at byte 68 of the file (SQLite, "Database File Format")
+_MAGIC = b"SQLite format 3\0"
+_HEADER = 100
+_BUSY = 5.0  # seconds to wait for a commit of another group
+_LONGEST_NAME = 200
+_UINT64 = 1 << 64
+
+# Step n takes a file from version n to n + 1. A step that was released is never changed.
+_MIGRATIONS = (
+    """
+    CREATE TABLE checkpoint (
+        consumer_group TEXT NOT NULL,
+        scheme TEXT NOT NULL,
+        bucket TEXT NOT NULL,
+        key TEXT NOT NULL,
+        delivered INTEGER NOT NULL CHECK (delivered >= 0),
+        delivered_crc64 TEXT,
+        generation INTEGER NOT NULL CHECK (generation >= 0),
+        verified INTEGER NOT NULL CHECK (verified >= 0),
+        verified_crc64 TEXT,
+        verified_generation INTEGER NOT NULL CHECK (verified_generation >= 0),
+        inside INTEGER NOT NULL CHECK (inside IN (0, 1)),
+        committed_at REAL NOT NULL,
+        PRIMARY KEY (consumer_group, scheme, bucket, key)
+    ) WITHOUT ROWID
+    """,
+)
+
+_COLUMNS = (
+    "consumer_group, scheme, bucket, key, delivered, delivered_crc64, generation, "
+    "verified, verified_crc64, verified_generation, inside, committed_at"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What is kept of one object for one group. `committed_at` is in seconds since 1970."""
+
+    group: str
+    ref: ObjectRef
+    mark: Mark
+    committed_at: float
+
+
+class Checkpoints:
+    """The checkpoints of one group, which nobody else owns meanwhile. Made by `open`; a context manager.
+
+    Its methods may be called from any thread, one call at a time goes through.
+    """
+
+    def __init__(self, path: Path, group: str, database: sqlite3.Connection, lock: int) -> None:
+        """Take over an open `database` and the descriptor of the group's lock file. Use `open`."""
+        self.path = path
+        self.group = group
+        self._database = database
+        self._lock = lock
+        self._turn = threading.Lock()
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], group: str = DEFAULT_GROUP, *, owner: str) -> Checkpoints:
+        """Own `group` in the file at `path`, which is made (mode 0600) if it is missing.
+
+        `owner` names the command to whoever is refused meanwhile; it must hold no secret. Raises CheckpointError
+        at once when another process owns the group, ConfigError for a group's name or a file that cannot be used.
+        """
+        _check_group(group)
+        real = Path(os.path.realpath(path))
+        lock = _own(real, group, owner)
+        try:
+            return cls(real, group, _open_or_create(real), lock)
+        except BaseException:
+            os.close(lock)
+            raise
+
+    def load(self, ref: ObjectRef) -> Mark | None:
+        """Where to go on with `ref`; None when nothing is known of it. Raises CheckpointError."""
+        found = self._rows("AND scheme = ? AND bucket = ? AND key = ?", ref.scheme, ref.bucket, ref.key)
+        return found[0].mark if found else None
+
+    def all(self) -> list[Checkpoint]:
+        """All of the group, by name. Raises CheckpointError."""
+        return self._rows("")
+
+    def _rows(self, condition: str, *values: str) -> list[Checkpoint]:
+        with self._turn, _told(self.path, "read"):
+            return _select(self._database, f"WHERE consumer_group = ? {condition}", self.group, *values)
+
+    def commit(self, marks: Mapping[ObjectRef, Mark], now: float | None = None) -> None:
+        """Keep all `marks` or none, durably when it returns. `now`: seconds since 1970, by default the clock's.
+
+        Raises CheckpointError (a full disk, say): what was committed before then still stands.
+        """
+        when = time.time() if now is None else now
+        values = [_row(Checkpoint(self.group, ref, mark, when)) for ref, mark in marks.items()]
+        holes = ", ".join("?" * 12)
+        with self._transaction():
+            self._database.executemany(f"REPLACE INTO checkpoint ({_COLUMNS}) VALUES ({holes})", values)
+
+    def reset(self, *refs: ObjectRef) -> int:
+        """Forget `refs`, or all of the group when none is named; how many there were. Raises CheckpointError."""
+        each = "DELETE FROM checkpoint WHERE consumer_group = ? AND scheme = ? AND bucket = ? AND key = ?"
+        with self._transaction():
+            if not refs:
+                return self._database.execute("DELETE FROM checkpoint WHERE consumer_group = ?", (self.group,)).rowcount
+            names = [(self.group, ref.scheme, ref.bucket, ref.key) for ref in refs]
+            return self._database.executemany(each, names).rowcount
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._turn, _told(self.path, "write"), _transaction(self._database):
+            yield
+
+    def close(self) -> None:
+        """Let go of the file and of the group."""
+        with self._turn:
+            self._database.close()
+            if self._lock >= 0:
+                os.close(self._lock)
+                self._lock = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class CommitQueue:
+    """A `CheckpointStore` over `Checkpoints`: marks that come while the disk is busy share the next transaction."""
+
+    def __init__(self, checkpoints: Checkpoints) -> None:
+        self._checkpoints = checkpoints
+        self._waiting: dict[ObjectRef, Mark] = {}
+        self._turn = asyncio.Lock()
+
+    async def commit(self, ref: ObjectRef, mark: Mark) -> None:
+        """Keep `mark`; returning means that it, or a later one of `ref`, is safe. Raises CheckpointError."""
+        self._waiting[ref] = mark
+        async with self._turn:
+            if ref not in self._waiting:  # it went with the transaction of another
+                return
+            marks, self._waiting = self._waiting, {}
+            try:
+                await _to_its_end(self._checkpoints.commit, marks)
+            except BaseException:
+                self._waiting = {**marks, **self._waiting}  # its owner finds it there, and tries himself
+                raise
+
+
+async def _to_its_end(commit: Any, marks: Mapping[ObjectRef, Mark]) -> None:
+    """In a thread, and even when cancelled not left alone: a later commit must not overtake it."""
+    running = asyncio.ensure_future(asyncio.to_thread(commit, marks))
+    try:
+        await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        raise
+
+
+def read_all(path: str | os.PathLike[str], group: str | None = None) -> list[Checkpoint]:
+    """The checkpoints of `group`, or of all groups, whoever owns them. Nothing in the file is changed.
+
+    Raises ConfigError when there is no such file, or it cannot be used.
+    """
+    real = Path(os.path.realpath(path))
+    if not real.exists():
+        raise ConfigError(f"{str(path)!r}: no such file")
+    with contextlib.closing(_open_existing(real)) as database, _told(real, "read"):
+        if group is None:
+            return _select(database, "")
+        return _select(database, "WHERE consumer_group = ?", group)
+
+
+# --- as text
+
+
+def encode(checkpoint: Checkpoint) -> str:
+    """One line of JSON. A CRC-64 is text in decimal, since many readers round large numbers."""
+    mark = checkpoint.mark
+    line = {
+        "group": checkpoint.group,
+        "object": asdict(checkpoint.ref),
+        "delivered": _position_to_json(mark.delivered),
+        "verified": _position_to_json(mark.verified),
+        "inside": mark.inside,
+        "committed_at": checkpoint.committed_at,
+    }
+    return json.dumps(line)
+
+
+def decode(line: str) -> Checkpoint:
+    """What `encode` made. Raises ConfigError for anything else."""
+    try:
+        data = json.loads(line)
+        ref = ObjectRef(**{name: _typed(data["object"], name, str) for name in ("bucket", "key", "scheme")})
+        mark = Mark(
+            _position_from_json(data["delivered"]),
+            _position_from_json(data["verified"]),
+            bool(_typed(data, "inside", bool)),
+        )
+        when = float(_typed(data, "committed_at", int, float))
+        checkpoint = Checkpoint(_typed(data, "group", str), ref, mark, when)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"not an exported checkpoint: {line.strip()[:60]!r}") from error
+    _check_group(checkpoint.group)
+    return checkpoint
+
+
+def _position_to_json(position: Position) -> dict[str, int | str | None]:
+    crc = None if position.crc64 is None else str(position.crc64)
+    return {"offset": position.offset, "crc64": crc, "generation": position.generation}
+
+
+def _position_from_json(data: Any) -> Position:
+    offset, generation = (_typed(data, name, int) for name in ("offset", "generation"))
+    if not (0 <= offset < 1 << 63 and 0 <= generation < 1 << 63):
+        raise ValueError(f"no offset or no generation: {offset}, {generation}")
+    return Position(offset, _crc(data["crc64"]), generation)
+
+
+def _typed(data: Any, name: str, *types: type) -> Any:
+    value = data[name]
+    if type(value) not in types:
+        raise TypeError(f"{name} is {value!r}")
+    return value
+
+
+def _crc(text: object) -> int | None:
+    if text is None:
+        return None
+    if not (isinstance(text, str) and text.isascii() and text.isdigit() and int(text) < _UINT64):
+        raise ValueError(f"no CRC-64: {text!r}")
+    return int(text)
+
+
+# --- rows
+
+
+def _row(checkpoint: Checkpoint) -> tuple[object, ...]:
+    ref, mark = checkpoint.ref, checkpoint.mark
+    crcs = [None if place.crc64 is None else str(place.crc64) for place in (mark.delivered, mark.verified)]
+    return (
+        *(checkpoint.group, ref.scheme, ref.bucket, ref.key),
+        *(mark.delivered.offset, crcs[0], mark.delivered.generation),
+        *(mark.verified.offset, crcs[1], mark.verified.generation),
+        *(mark.inside, checkpoint.committed_at),
+    )
+
+
+def _select(database: sqlite3.Connection, condition: str, *values: str) -> list[Checkpoint]:
+    query = f"SELECT {_COLUMNS} FROM checkpoint {condition} ORDER BY consumer_group, scheme, bucket, key"
+    return [_checkpoint(*row) for row in database.execute(query, values)]
+
+
+def _checkpoint(
+    group: str, scheme: str, bucket: str, key: str,
+    delivered: int, delivered_crc: str | None, generation: int,
+    verified: int, verified_crc: str | None, verified_generation: int,
+    inside: int, committed_at: float,
+) -> Checkpoint:  # fmt: skip
+    mark = Mark(
+        Position(delivered, _crc(delivered_crc), generation),
+        Position(verified, _crc(verified_crc), verified_generation),
+        bool(inside),
+    )
+    return Checkpoint(group, ObjectRef(bucket, key, scheme), mark, committed_at)
+
+
+# --- the file
+
+
+def _open_or_create(path: Path) -> sqlite3.Connection:
+    if not path.exists():
+        try:
+            _create(path)
+        except (OSError, sqlite3.Error) as error:
+            raise ConfigError(f"cannot make the checkpoint file {str(path)!r}: {_reason(error)}") from error
+    return _open_existing(path, writable=True)
+
+
+def _create(path: Path) -> None:
+    """Make an empty one of the first version under another name, then give it its own, unless somebody was faster."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".new", dir=path.parent)  # mode 0600
+    try:
+        with contextlib.closing(sqlite3.connect(name, isolation_level=None)) as database:
+            database.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            _migrate(database, 0)
+        os.fsync(descriptor)
+        with contextlib.suppress(FileExistsError):
+            os.link(name, path)
+    finally:
+        os.close(descriptor)
+        os.unlink(name)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """A new name survives the loss of power only once its folder was written."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _open_existing(path: Path, *, writable: bool = False) -> sqlite3.Connection:
+    """Raises ConfigError unless it is a whole file of ours of a version that we know."""
+    _check_header(path)
+    try:
+        database = _connect(path, writable=writable)
+    except sqlite3.Error as error:
+        raise _unusable(path, error) from error
+    try:
+        _check_content(path, database)
+        if writable:
+            _prepare(database)
+    except BaseException as error:
+        database.close()
+        if isinstance(error, sqlite3.Error):
+            raise _unusable(path, error) from error
+        raise
+    return database
+
+
+def _check_header(path: Path) -> None:
+    """By reading alone, so that a file which is not ours is not even touched by SQLite's own bookkeeping."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(_HEADER)
+    except OSError as error:
+        raise ConfigError(f"cannot read the checkpoint file {str(path)!r}: {_reason(error)}") from error
+    if not header:
+        raise _damaged(path, "it is empty")
+    if not header.strip(b"\0"):
+        raise _damaged(path, "it is full of zeros")
+    if len(header) < _HEADER and _MAGIC.startswith(header[: len(_MAGIC)]):
+        raise _damaged(path, "it was cut short")
+    if not header.startswith(_MAGIC) or int.from_bytes(header[68:72]) != _APPLICATION_ID:
+        raise ConfigError(f"{str(path)!r} is not a checkpoint file of oss-tail: it was left as it is")
+    _check_version(path, int.from_bytes(header[60:64]))
+
+
+def _check_version(path: Path, version: int) -> None:
+    if version > len(_MIGRATIONS):
+        raise ConfigError(
+            f"the checkpoint file {str(path)!r} is of version {version}, this oss-tail knows up to {len(_MIGRATIONS)}",
+            hint="use the newer oss-tail that made it",
+        )
+
+
+def _connect(path: Path, *, writable: bool) -> sqlite3.Connection:
+    mode = "rw" if writable else "ro"
+    return sqlite3.connect(
+        f"{path.as_uri()}?mode={mode}", uri=True, timeout=_BUSY, isolation_level=None, check_same_thread=False
+    )
+
+
+def _check_content(path: Path, database: sqlite3.Connection) -> None:
+    try:
+        found = database.execute("PRAGMA quick_check(1)").fetchone()[0]
+        version = _version(database)
+        _check_version(path, version)
+        if found == "ok" and version == len(_MIGRATIONS):
+            _select(database, "")
+    except ValueError as error:
+        raise _damaged(path, str(error)) from error
+    if found != "ok":
+        raise _damaged(path, found)
+
+
+def _prepare(database: sqlite3.Connection) -> None:
+    """Bring it up to date and ready for commits; a file that cannot be written is found out here."""
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA synchronous = FULL")
+    if (version := _version(database)) < len(_MIGRATIONS):
+        _migrate(database, version)
+    database.execute("BEGIN IMMEDIATE")
+    database.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")  # BEGIN alone is not refused by a read-only file
+    database.execute("ROLLBACK")
+
+
+def _migrate(database: sqlite3.Connection, version: int) -> None:
+    """Every step that the file lacks, all of them or none."""
+    with _transaction(database):
+        for step in _MIGRATIONS[version:]:
+            database.execute(step)
+        database.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
+
+
+def _version(database: sqlite3.Connection) -> int:
+    return int(database.execute("PRAGMA user_version").fetchone()[0])
+
+
+@contextlib.contextmanager
+def _transaction(database: sqlite3.Connection) -> Iterator[None]:
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        database.execute("COMMIT")
+    except BaseException:
+        if database.in_transaction:  # SQLite itself takes back what a full disk did not hold
+            database.execute("ROLLBACK")
+        raise
+
+
+@contextlib.contextmanager
+def _told(path: Path, what: str) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, ValueError) as error:
+        raise CheckpointError(f"cannot {what} the checkpoint file {str(path)!r}: {_reason(error)}") from error
+
+
+def _damaged(path: Path, how: str) -> ConfigError:
+    return ConfigError(
+        f"the checkpoint file {str(path)!r} is damaged: {how}",
+        hint="it was left as it is: put a copy back, or move it away and begin anew",
+    )
+
+
+def _unusable(path: Path, error: sqlite3.Error) -> ConfigError:
+    if isinstance(error, sqlite3.OperationalError):
+        return ConfigError(f"cannot use the checkpoint file {str(path)!r}: {_reason(error)}")
+    return _damaged(path, _reason(error))
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+# --- the group
+
+
+def _check_group(group: str) -> None:
+    """Anything that is text and not endless; what is odd in it is escaped where it becomes a file's name."""
+    try:
+        length = len(group.encode())
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"the group's name {group!r} is not UTF-8") from error
+    if not 0 < length <= _LONGEST_NAME or "\0" in group:
+        raise ConfigError(f"a group's name has 1 to {_LONGEST_NAME} bytes and no NUL: {group[:60]!r} has {length}")
+
+
+def _lock_path(path: Path, group: str) -> Path:
+    """Beside the file, one for each group: letters, digits, ``-`` and ``_`` as they are, the rest escaped."""
+    safe = re.sub(rb"[^A-Za-z0-9_-]", lambda match: b"%%%02X" % match[0][0], group.encode()).decode()
+    name = f"{path.name}.{safe}.lock"
+    if len(os.fsencode(name)) > 255:
+        name = f"{path.name[:100]}.{hashlib.sha256(f'{path.name}.{safe}'.encode()).hexdigest()}.lock"
+    return path.with_name(name)
+
+
+def _own(path: Path, group: str, owner: str) -> int:
+    """The descriptor of the group's lock file, locked. The kernel lets go of it however the process ends."""
+    lock_path = _lock_path(path, group)
+    try:
+        descriptor = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise ConfigError(f"cannot lock the checkpoint file {str(path)!r}: {_reason(error)}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        message = f"group {group!r} of the checkpoint file {str(path)!r} is in use by {_who(descriptor)}"
+        os.close(descriptor)
+        raise CheckpointError(message, hint="--group names another one") from error
+    except OSError as error:
+        os.close(descriptor)
+        raise ConfigError(f"cannot lock the checkpoint file {str(path)!r}: {_reason(error)}") from error
+    _sign(descriptor, owner)
+    return descriptor
+
+
+def _sign(descriptor: int, owner: str) -> None:
+    """Say who has it. The lock holds without it, so that a full disk does not matter here."""
+    card = {
+        "command": owner,
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "since": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+    }
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(card).encode(), 0)
+
+
+def _who(descriptor: int) -> str:
+    try:
+        card = json.loads(os.pread(descriptor, 4096, 0))
+        return f"{card['command']}, process {card['pid']} on {card['host']}, since {card['since']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
