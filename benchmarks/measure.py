@@ -27,6 +27,10 @@ class Result:
         return statistics.median(sample.wall for sample in self.samples)
 
     @property
+    def best(self) -> float:
+        return min(sample.wall for sample in self.samples)
+
+    @property
     def cpu(self) -> float:
         return statistics.median(sample.cpu for sample in self.samples)
 
