@@ -46,8 +46,8 @@ def fast_line(size: int = GIB, runs: int = 11) -> str:
     return (
         f"## Catch-up of {size // MIB:,} MiB over loopback\n\n"
         "From nginx serving a static file with its recorded CRC-64. oss-tail checks the CRC-64 of every byte, "
-        "curl checks nothing. The file is made anew each time, on a file system in memory where there is one. Where the "
-        "best is far from the median, the machine was busy finding memory.\n\n" + table(rows)
+        "curl checks nothing. The file is made anew each time, on a file system in memory where there is one. Where "
+        "the best is far from the median, the machine was busy finding memory.\n\n" + table(rows)
     )
 
 
