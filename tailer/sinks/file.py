@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import os
 import stat
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, TypeVar
 from tailer.core import crc64
 from tailer.core.events import Appeared, Replaced, Rewound, Truncated, Verified
 from tailer.core.position import Position
-from tailer.errors import CrcMissing, IntegrityError, ObjectReplaced, SinkError
+from tailer.errors import CrcMissing, IntegrityError, ObjectReplaced, SinkBusy, SinkError
 from tailer.sinks.names import mirror_path
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 _Result = TypeVar("_Result")
 
 _READ_BLOCK = 1 << 20
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _SLOW = 0.02  # seconds; a window of 8 MiB takes 2 to 4 ms into the page cache
 _OPEN_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 _ENTER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -134,7 +136,7 @@ class FileMirror:
         that nothing else has to wait for it.
 
         Raises SinkError when the batch does not begin where the file ends, and when it cannot be written in
-        full: what was written of it is then cut off again.
+        full: what was written of it is then cut off again. SinkBusy when the disk, or a quota of it, is full.
         """
         if self._slow:
             await self._in_thread(self._append, batch)
@@ -151,7 +153,8 @@ class FileMirror:
             _write_in_full(self._descriptor, batch.data, length)
         except OSError as error:
             self._cut(length)
-            raise SinkError(
+            kind = SinkBusy if error.errno in _FULL else SinkError
+            raise kind(
                 f"cannot write {str(self.path)!r}: {_reason(error)}",
                 hint=f"it holds the first {length} bytes and can be continued",
             ) from error

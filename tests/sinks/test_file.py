@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import itertools
 import os
 import resource
@@ -32,9 +33,10 @@ from tailer.errors import (
 )
 from tailer.follow import Follower
 from tailer.sinks.file import FileMirror
+from tailer.sinks.retry import Retrying
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
     from pathlib import Path
 
     from tailer.core.events import Event
@@ -549,3 +551,47 @@ def test_what_stands_there_is_read_fast(path: Path) -> None:
     took = time.perf_counter() - started
     drive(mirror)
     assert took < 0.5
+
+
+@pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_waited_out_with_a_prefix_in_the_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch, reason: int
+) -> None:
+    """Half of the batch fits, three times; then there is room."""
+    write, sizes, told = os.pwrite, [], []
+
+    def pwrite(descriptor: int, data: memoryview, offset: int) -> int:
+        if offset < 10 + 4 and len(told) < 3:
+            return write(descriptor, data[:4], offset)
+        if len(told) < 3:
+            raise OSError(reason, os.strerror(reason))
+        return write(descriptor, data, offset)
+
+    def sleep(_: float) -> Awaitable[None]:
+        sizes.append(path.stat().st_size)
+        return asyncio.sleep(0)
+
+    async def run() -> None:
+        mirror = FileMirror.open(path)
+        await mirror.write(batch(0, b"0123456789"))
+        monkeypatch.setattr(os, "pwrite", pwrite)
+        mirror.notice = lambda event: asyncio.sleep(0, told.append(event))  # type: ignore[method-assign]
+        await Retrying(mirror, sleep=sleep).write(batch(10, b"abcdefgh"))
+        await mirror.close()
+
+    asyncio.run(run())
+    assert path.read_bytes() == b"0123456789abcdefgh"
+    assert sizes == [10] * 3, "what was written of the batch was cut off again"
+    assert [str(event.error) for event in told] == [
+        f"cannot write {str(path)!r}: {os.strerror(reason)} (it holds the first 10 bytes and can be continued)"
+    ] * 3
+
+
+def test_a_file_that_may_not_grow_is_not_waited_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pwrite(*_: object) -> int:
+        raise OSError(errno.EFBIG, "File too large")
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    with pytest.raises(SinkError, match="File too large") as caught:
+        drive(FileMirror.open(path), batch(0, b"x"))
+    assert not caught.value.retriable
