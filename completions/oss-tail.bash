@@ -2,7 +2,7 @@
 
 _oss_tail_options='-c --bytes= -f --follow --follow= -F -n --lines= --max-unchanged-stats= --pid= -q --quiet --silent
   --retry -s --sleep-interval= -v --verbose -z --zero-terminated --help --version
-  --from= --once --exit-idle= -o --output= --json --integrity= --poll= --progress --no-progress --metrics= --no-glob
+  --from= --once --exit-idle= -o --output= --json --checkpoint= --group= --integrity= --poll= --progress --no-progress --metrics= --no-glob
   --endpoint= --region= --profile= --no-sign-request --debug'
 
 # The sections of ossutil's configuration file.
@@ -20,12 +20,12 @@ _oss_tail_value() {
     --poll) COMPREPLY=($(compgen -W 'head get' -- "$2")) ;;
     --pid) COMPREPLY=($(compgen -W "$(ps -A -o pid= 2>/dev/null)" -- "$2")) ;;
     --profile) COMPREPLY=($(compgen -W "$(_oss_tail_profiles)" -- "$2")) ;;
-    -o | --output)
+    -o | --output | --checkpoint)
       compopt -o filenames 2>/dev/null
       mapfile -t COMPREPLY < <(compgen -f -- "$2")
       ;;
     -c | --bytes | -n | --lines | -s | --sleep-interval | --max-unchanged-stats | --exit-idle | --metrics | \
-      --endpoint | --region) ;;
+      --group | --endpoint | --region) ;;
     *) return 1 ;;
   esac
 }

@@ -47,6 +47,11 @@ OPTIONS: tuple[Option, ...] = (
            "mirror the object into the file PATH, or every object into the folder PATH/; a file that is there "
            "is checked and continued"),
     Option("", ("json",), None, _OSS, "print one JSON object per line: every record, and every event"),
+    Option("", ("checkpoint",), "FILE", _OSS,
+           "note in FILE how far each object was output, and go on from there the next time; where FILE knows "
+           "nothing of an object, begin where -n, -c or --from say"),
+    Option("", ("group",), "NAME", _OSS,
+           "with --checkpoint, who reads: every group has its own place in an object (default: default)"),
     Option("", ("integrity",), "{chain|strict|off}", _OSS,
            "chain: check every byte against the object's CRC-64, and stop when it does not fit (default); strict: "
            "output nothing that is not proven, reading from byte 0 to prove it; off: do not check"),
@@ -98,6 +103,8 @@ class Options:
     exit_idle: float | None = None
     output: str | None = None
     json: bool = False
+    checkpoint: str | None = None
+    group: str | None = None
     integrity: Literal["chain", "strict", "off"] = "chain"
     poll: Literal["head", "get"] = "head"
     progress: bool | None = None
@@ -188,6 +195,7 @@ def _settled(options: Options) -> Options:
         raise UsageError("missing operand: which object? (oss://BUCKET/KEY)")
     if options.output is not None:
         _check_output(options)
+    _check_checkpoint(options)
     if options.once:
         options = replace(options, follow="no", retry=False, pids=())
     return replace(options, warnings=tuple(_warnings(options)))
@@ -201,6 +209,16 @@ def _check_output(options: Options) -> None:
             raise UsageError(
                 f"--output mirrors the object as it is, from its first byte: {name} cannot be combined with it"
             )
+
+
+def _check_checkpoint(options: Options) -> None:
+    if options.checkpoint is None:
+        if options.group is not None:
+            raise UsageError("--group needs --checkpoint FILE: where the group's places are kept")
+    elif not options.checkpoint:
+        raise UsageError("option '--checkpoint' needs a path")
+    elif options.output is not None:
+        raise UsageError("a mirror is its own checkpoint: --output goes on where its file ends, without --checkpoint")
 
 
 def _warnings(options: Options) -> list[str]:
@@ -397,6 +415,7 @@ Examples:
   oss-tail -c +1 oss://logs/app.log | gzip > a.gz  the whole object, every byte proven
   oss-tail -F -o app.log oss://logs/app.log        keep a local copy that goes on where it was
   oss-tail -f --json oss://logs/app.log            records with offsets, for a program
+  oss-tail -F --checkpoint my.db oss://logs/a | x  go on after a stop where the last run was
   oss-local -- oss-tail -F oss://demo/x            try it without any account
 """
 

@@ -15,23 +15,24 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tailer.cli.messages import quote
 from tailer.cli.output import Announced, Observed, Printer, RawSink
-from tailer.cli.start import Skipping, Start, find_start
+from tailer.cli.start import HeldBack, Skipping, Start, find_start
 from tailer.core.options import Follow, Integrity, Poll, TailOptions
 from tailer.core.position import Mark
 from tailer.core.schedule import Pace, back_off
 from tailer.core.tail import Tail
-from tailer.errors import IntegrityError, ObjectNotFound, SinkError, TailerError
+from tailer.discovery import matching_objects
+from tailer.errors import CheckpointError, IntegrityError, ObjectNotFound, SinkError, TailerError, UsageError
 from tailer.follow import Follower
-from tailer.oss.address import glob_regex, literal_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator
 
+    from tailer.checkpoints import Checkpoints
     from tailer.cli.messages import Messages
     from tailer.cli.options import Options
     from tailer.cli.progress import Progress
     from tailer.core.position import ObjectRef
-    from tailer.follow import ObjectReader, Sink
+    from tailer.follow import CheckpointStore, ObjectReader, Sink
     from tailer.metrics import Metrics
     from tailer.oss.address import Address
     from tailer.oss.client import Client
@@ -98,9 +99,24 @@ class Session:
         self._lost = 0
         self._finishing = False
         self._last_news = time.monotonic()
+        self._checkpoints: Checkpoints | None = None
+        self._store: CheckpointStore | None = None
 
     async def run(self, addresses: list[Address]) -> int:
-        """Until all is read, or a signal, or the reader of the output goes away. Raises SinkError."""
+        """Until all is read, or a signal, or the reader of the output goes away.
+
+        Raises SinkError, CheckpointError, and ConfigError for a checkpoint file that cannot be used.
+        """
+        if self._options.checkpoint is None:
+            return await self._run(addresses)
+        from tailer.checkpoints import DEFAULT_GROUP, Checkpoints, CommitQueue
+
+        group = DEFAULT_GROUP if self._options.group is None else self._options.group
+        with Checkpoints.open(self._options.checkpoint, group, owner="oss-tail") as self._checkpoints:
+            self._store = CommitQueue(self._checkpoints)
+            return await self._run(addresses)
+
+    async def _run(self, addresses: list[Address]) -> int:
         interrupted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         work = asyncio.create_task(self._work(addresses))
         with _interruptions(interrupted, self._stream):
@@ -114,6 +130,8 @@ class Session:
 
     async def _work(self, addresses: list[Address]) -> int:
         refs = await self._expand(addresses)
+        if self._store is not None:
+            _check_distinct(refs)
         if self._stream is not None:
             headers = self._wants_headers(max(len(refs), len(addresses))) and not self._options.json
             self._printer = Printer(self._stream, headers=headers)
@@ -144,7 +162,7 @@ class Session:
                 refs.append(address.ref)
                 continue
             try:
-                matches = await self._persist(address.ref, partial(self._matches, address))
+                matches = await self._persist(address.ref, partial(matching_objects, self._client, address))
             except TailerError as error:
                 self._cannot_open(address.ref, error)
                 continue
@@ -152,24 +170,6 @@ class Session:
                 self._cannot_open(address.ref, "No object matches")
             refs += matches
         return refs
-
-    async def _matches(self, address: Address) -> list[ObjectRef]:
-        """What a listing says; not the "folders" that consoles make, which are empty objects named ``…/``."""
-        prefix = literal_prefix(address.ref.key) if address.pattern else address.ref.key
-        matcher = glob_regex(address.ref.key) if address.pattern else None
-        flat = address.pattern and "/" not in address.ref.key[len(prefix) :] and "**" not in address.ref.key
-        found: list[ObjectRef] = []
-        token: str | None = None
-        while True:
-            page = await self._client.list_objects(
-                address.ref.bucket, prefix, delimiter="/" if flat else "", continuation_token=token
-            )
-            for listed in page.objects:
-                if not listed.key.endswith("/") and (matcher is None or matcher.fullmatch(listed.key)):
-                    found.append(replace(address.ref, key=listed.key))
-            token = page.next_token
-            if token is None:
-                return found
 
     # --- one object after the other
 
@@ -217,6 +217,8 @@ class Session:
         await ahead.acquire()
         if self._options.output is not None:
             return None
+        if (mark := self._noted(ref)) is not None:
+            return Start(mark)
         search = partial(
             find_start,
             self._client,
@@ -232,6 +234,13 @@ class Session:
             if not self._waits:
                 raise
             return None
+
+    def _noted(self, ref: ObjectRef) -> Mark | None:
+        """How far a former run came."""
+        mark = None if self._checkpoints is None else self._checkpoints.load(ref)
+        if mark is not None:
+            self._messages.debug(f"{quote(ref)}: goes on at byte {mark.delivered.offset}")
+        return mark
 
     async def _take_turn(self, ref: ObjectRef, search: asyncio.Task[Start | None]) -> None:
         """The initial output of one object."""
@@ -263,20 +272,24 @@ class Session:
             await job.raw.open()
         if start.ready is not None:
             await job.sink.write(start.ready)
-        if start.complete and not self._follows:
+        if start.complete and not self._follows and self._store is None:
             await self._end(job)
             return
         skipping = Skipping(
             job.sink, offset=start.skip_bytes, lines=start.skip_lines, delimiter=self._options.delimiter
         )
-        sink: Sink = skipping if start.skip_bytes or start.skip_lines else job.sink
+        skips = start.skip_bytes or start.skip_lines
+        sink: Sink = skipping if skips else job.sink
         if self._progress is not None:
             sink = Observed(sink, job.ref, self._progress)
         tail = Tail(job.ref, self._tail_options, start.mark, now=time.monotonic(), links=start.links)
-        job.follower = Follower(self._reader, tail, sink)
+        held = HeldBack(self._store, skipping) if self._store is not None and skips else None
+        job.follower = Follower(self._reader, tail, sink, store=held or self._store)
         if self._follows:
             await job.follower.catch_up()
             skipping.end()
+            if held is not None:
+                await held.release()
             if job.said.missing:
                 self._note(UNREADABLE)
         else:
@@ -354,7 +367,7 @@ class Session:
         """Say what ended the reading of one object. Raises what ends all of it: output that cannot be written."""
         if job.mirror is not None:
             error = job.mirror.settle(error)
-        elif isinstance(error, SinkError):
+        elif isinstance(error, SinkError | CheckpointError):
             raise error
         self._say_failure(job, error)
         self._messages.trace(error)
@@ -387,6 +400,14 @@ class Session:
             self._messages.say(f"cannot open {job.name} for reading: {error}")
         else:
             self._messages.say(f"error reading {job.name}: {error}")
+
+
+def _check_distinct(refs: list[ObjectRef]) -> None:
+    seen: set[ObjectRef] = set()
+    for ref in refs:
+        if ref in seen:
+            raise UsageError(f"{quote(ref)} is named twice: with --checkpoint each object is read once")
+        seen.add(ref)
 
 
 def tail_options(options: Options) -> TailOptions:

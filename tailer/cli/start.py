@@ -16,7 +16,7 @@ from tailer.errors import ChainBroken, ObjectReplaced, RangeNotSatisfiable
 
 if TYPE_CHECKING:
     from tailer.cli.options import Amount
-    from tailer.follow import ObjectReader, Sink, Window
+    from tailer.follow import CheckpointStore, ObjectReader, Sink, Window
 
 _MOST_IN_HAND = 8 * 1024 * 1024
 _SMALL = 1024 * 1024
@@ -199,6 +199,11 @@ class Skipping:
         if self._offset is None:
             self._offset = self._seen[-1][0]
 
+    def leaves_out(self, mark: Mark) -> bool:
+        """Has output not begun yet, when so much was read?"""
+        at = mark.delivered
+        return at.generation == 0 and (self._offset is None or at.offset < self._offset)
+
     def _count(self, batch: Batch) -> None:
         _, before = self._seen[-1]
         data = bytes(batch.data)
@@ -210,3 +215,24 @@ class Skipping:
         for _ in range(self._lines - before):
             index = data.find(self._delimiter, index + 1)
         self._offset = batch.start + index + 1
+
+
+class HeldBack:
+    """A `CheckpointStore` that keeps no mark while all was left out so far: a restart must leave it out again."""
+
+    def __init__(self, store: CheckpointStore, skipping: Skipping) -> None:
+        self._store = store
+        self._skipping = skipping
+        self._held: tuple[ObjectRef, Mark] | None = None
+
+    async def commit(self, ref: ObjectRef, mark: Mark) -> None:
+        """Keep the mark, or hold it back."""
+        if self._skipping.leaves_out(mark):
+            self._held = ref, mark
+        else:
+            await self._store.commit(ref, mark)
+
+    async def release(self) -> None:
+        """Output begins behind what was left out, though nothing of it came yet (`Skipping.end`)."""
+        if self._held is not None:
+            await self.commit(*self._held)
