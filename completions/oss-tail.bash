@@ -2,7 +2,7 @@
 
 _oss_tail_options='-c --bytes= -f --follow --follow= -F -n --lines= --max-unchanged-stats= --pid= -q --quiet --silent
   --retry -s --sleep-interval= -v --verbose -z --zero-terminated --help --version
-  --from= --once --exit-idle= -o --output= --json --checkpoint= --group= --integrity= --poll= --progress --no-progress --metrics= --no-glob
+  --from= --once --exit-idle= -o --output= --exec= --json --checkpoint= --group= --integrity= --poll= --progress --no-progress --metrics= --no-glob
   --endpoint= --region= --profile= --no-sign-request --debug'
 
 # The sections of ossutil's configuration file.
@@ -24,6 +24,7 @@ _oss_tail_value() {
       compopt -o filenames 2>/dev/null
       mapfile -t COMPREPLY < <(compgen -f -- "$2")
       ;;
+    --exec) COMPREPLY=($(compgen -c -- "$2")) ;;
     -c | --bytes | -n | --lines | -s | --sleep-interval | --max-unchanged-stats | --exit-idle | --metrics | \
       --group | --endpoint | --region) ;;
     *) return 1 ;;

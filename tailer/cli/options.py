@@ -46,6 +46,9 @@ OPTIONS: tuple[Option, ...] = (
     Option("o", ("output",), "PATH", _OSS,
            "mirror the object into the file PATH, or every object into the folder PATH/; a file that is there "
            "is checked and continued"),
+    Option("", ("exec",), "COMMAND", _OSS,
+           "run COMMAND by sh for each batch of lines, which it gets on standard input; when it fails, follow "
+           "tries the same lines again"),
     Option("", ("json",), None, _OSS, "print one JSON object per line: every record, and every event"),
     Option("", ("checkpoint",), "FILE", _OSS,
            "note in FILE how far each object was output, and go on from there the next time; where FILE knows "
@@ -102,6 +105,7 @@ class Options:
     once: bool = False
     exit_idle: float | None = None
     output: str | None = None
+    exec: str | None = None
     json: bool = False
     checkpoint: str | None = None
     group: str | None = None
@@ -121,6 +125,11 @@ class Options:
     def delimiter(self) -> bytes:
         """What ends a line."""
         return b"\0" if self.zero else b"\n"
+
+    @property
+    def by_record(self) -> bool:
+        """Whoever gets the output wants whole lines at a time, and to know where they stand."""
+        return self.json or self.exec is not None
 
 
 def parse(arguments: Sequence[str]) -> Options:
@@ -196,6 +205,8 @@ def _settled(options: Options) -> Options:
     if options.output is not None:
         _check_output(options)
     _check_checkpoint(options)
+    if options.exec is not None:
+        _check_exec(options)
     if options.once:
         options = replace(options, follow="no", retry=False, pids=())
     return replace(options, warnings=tuple(_warnings(options)))
@@ -219,6 +230,14 @@ def _check_checkpoint(options: Options) -> None:
         raise UsageError("option '--checkpoint' needs a path")
     elif options.output is not None:
         raise UsageError("a mirror is its own checkpoint: --output goes on where its file ends, without --checkpoint")
+
+
+def _check_exec(options: Options) -> None:
+    if not (options.exec or "").strip():
+        raise UsageError("option '--exec' needs a command")
+    for given, name in ((options.json, "--json"), (options.output is not None, "--output")):
+        if given:
+            raise UsageError(f"--exec gives the lines to a command: {name} cannot be combined with it")
 
 
 def _warnings(options: Options) -> list[str]:
@@ -416,6 +435,7 @@ Examples:
   oss-tail -F -o app.log oss://logs/app.log        keep a local copy that goes on where it was
   oss-tail -f --json oss://logs/app.log            records with offsets, for a program
   oss-tail -F --checkpoint my.db oss://logs/a | x  go on after a stop where the last run was
+  oss-tail -F --exec ./load oss://logs/app.log     new lines to a program, again if it fails
   oss-local -- oss-tail -F oss://demo/x            try it without any account
 """
 

@@ -101,6 +101,7 @@ class Session:
         self._last_news = time.monotonic()
         self._checkpoints: Checkpoints | None = None
         self._store: CheckpointStore | None = None
+        self._commands = asyncio.Semaphore(os.cpu_count() or 1)
 
     async def run(self, addresses: list[Address]) -> int:
         """Until all is read, or a signal, or the reader of the output goes away.
@@ -178,6 +179,10 @@ class Session:
         inner: Sink
         if self._options.output is not None:
             inner = mirror = self._mirror(ref, self._options.output)
+        elif self._options.exec is not None:
+            from tailer.sinks.exec import CommandPerBatch
+
+            inner = CommandPerBatch(self._options.exec, slots=self._commands)
         elif self._options.json:
             from tailer.sinks.jsonl import JsonLines
 
@@ -185,10 +190,19 @@ class Session:
         else:
             inner = raw = RawSink(self._printer, ref)
         said = Announced(inner, ref, self._messages, on_news=self._hear)
-        if self._metrics is None:
-            return _Job(ref, said, said, raw, mirror)
-        self._metrics.follow(ref)
-        return _Job(ref, said, self._metrics.sink(ref, said), raw, mirror)
+        sink = self._patient(said)
+        if self._metrics is not None:
+            self._metrics.follow(ref)
+            sink = self._metrics.sink(ref, sink)
+        return _Job(ref, said, sink, raw, mirror)
+
+    def _patient(self, said: Announced) -> Sink:
+        """While following, a full disk or a command that fails is waited out."""
+        if self._stream is not None or not self._follows:
+            return said
+        from tailer.sinks.retry import Retrying
+
+        return Retrying(said, goes_on=lambda: not self._finishing)
 
     def _mirror(self, ref: ObjectRef, output: str) -> FileMirror:
         from tailer.sinks.file import FileMirror
@@ -226,7 +240,7 @@ class Session:
             self._options.amount,
             delimiter=self._options.delimiter,
             integrity=self._tail_options.integrity,
-            in_hand=not self._options.json,
+            in_hand=not self._options.by_record,
         )
         try:
             return await self._persist(ref, search)
@@ -386,7 +400,7 @@ class Session:
         if self._metrics is not None:
             self._metrics.end(job.ref, error)
         await job.sink.close()
-        if job.said.voided and job.raw is not None:
+        if job.said.voided and (job.raw is not None or self._options.exec is not None):
             self._note(UNPROVEN)
 
     def _say_failure(self, job: _Job, error: TailerError) -> None:
@@ -420,7 +434,7 @@ def tail_options(options: Options) -> TailOptions:
         retry=options.retry,
         integrity=Integrity(options.integrity),
         poll=Poll(options.poll),
-        delimiter=options.delimiter if options.json else None,
+        delimiter=options.delimiter if options.by_record else None,
         pace=Pace(fastest=options.interval, slowest=max(slowest, options.interval)),
     )
 

@@ -99,7 +99,7 @@ def _read(options: Options, stdout: int, stderr: int, messages: Messages) -> int
         return 0
     from tailer.sinks.stdout import OutputStream
 
-    stream = None if options.output is not None else OutputStream(stdout)
+    stream = None if options.output is not None or options.exec is not None else OutputStream(stdout)
     progress = _progress(options, messages, stderr) if _shows_progress(options, stdout, stderr) else None
     return asyncio.run(_session(options, addresses, stream, messages, progress))
 
