@@ -179,8 +179,7 @@ class FastTransport:
     kind: Kind = "fast"
 
     def __init__(self, timeouts: Timeouts, proxies: bool = True) -> None:
-        import pyreqwest.client  # noqa: F401 - late, and this line tells whether it is installed
-
+        _import_for_good()
         _settle_at_exit()
         self._timeouts = timeouts
         self._proxies = proxies
@@ -278,6 +277,30 @@ async def _cancellable(awaitable: Awaitable[_T], undo: Callable[[], Awaitable[ob
             await undo()
         raise asyncio.CancelledError
     return result
+
+
+@functools.cache
+def _import_for_good() -> None:
+    """Import the library from a thread that does not end before the process. Raises ImportError.
+
+    Where the thread that imported it has ended, the next client that is built ends the process with a
+    segmentation fault (seen with version 0.15 on CPython 3.11).
+    """
+    if threading.current_thread() is not threading.main_thread():
+        imported = threading.Event()
+        threading.Thread(target=_import_and_stay, args=(imported,), name="pyreqwest", daemon=True).start()
+        imported.wait()
+    import pyreqwest.client  # noqa: F401 - late, and this line tells whether it is installed
+
+
+def _import_and_stay(imported: threading.Event) -> None:
+    try:
+        import pyreqwest.client  # noqa: F401 - for its effect
+    except ImportError:
+        return  # whoever waits finds the same
+    finally:
+        imported.set()
+    threading.Event().wait()
 
 
 @functools.cache
