@@ -28,7 +28,7 @@ from tailer.core.position import Mark, ObjectRef, Position
 from tailer.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import Self
 
 DEFAULT_GROUP = "default"
@@ -126,7 +126,11 @@ class Checkpoints:
         Raises CheckpointError (a full disk, say): what was committed before then still stands.
         """
         when = time.time() if now is None else now
-        values = [_row(Checkpoint(self.group, ref, mark, when)) for ref, mark in marks.items()]
+        self.restore([Checkpoint(self.group, ref, mark, when) for ref, mark in marks.items()])
+
+    def restore(self, kept: Iterable[Checkpoint]) -> None:
+        """Keep what was exported, each with its own time, for this group: all or none. Raises CheckpointError."""
+        values = [_row(self.group, one) for one in kept]
         holes = ", ".join("?" * 12)
         with self._transaction():
             self._database.executemany(f"REPLACE INTO checkpoint ({_COLUMNS}) VALUES ({holes})", values)
@@ -271,11 +275,11 @@ def _crc(text: object) -> int | None:
 # --- rows
 
 
-def _row(checkpoint: Checkpoint) -> tuple[object, ...]:
+def _row(group: str, checkpoint: Checkpoint) -> tuple[object, ...]:
     ref, mark = checkpoint.ref, checkpoint.mark
     crcs = [None if place.crc64 is None else str(place.crc64) for place in (mark.delivered, mark.verified)]
     return (
-        *(checkpoint.group, ref.scheme, ref.bucket, ref.key),
+        *(group, ref.scheme, ref.bucket, ref.key),
         *(mark.delivered.offset, crcs[0], mark.delivered.generation),
         *(mark.verified.offset, crcs[1], mark.verified.generation),
         *(mark.inside, checkpoint.committed_at),

@@ -26,7 +26,7 @@ FLOORS = [
     {"core"},
     {"oss"},
     {"follow", "append"},
-    {"checkpoints", "sinks", "metrics"},
+    {"checkpoints", "sinks", "metrics", "verify"},
     {"discovery", "config"},
     {"consumer"},
     {"service"},

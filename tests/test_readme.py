@@ -72,7 +72,7 @@ def test_the_demo_ends_by_itself_and_says_that_the_chain_holds() -> None:
 
 def usage_lines() -> list[str]:
     lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("oss-tail ")]
-    assert len(lines) == 6
+    assert len(lines) == 7
     return lines
 
 

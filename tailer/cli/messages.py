@@ -47,7 +47,9 @@ def _escaped(character: str) -> str:
 class Messages:
     """Lines on stderr. `before` is called ahead of each: whatever else is on that terminal gets out of the way."""
 
-    def __init__(self, descriptor: int = 2, *, debug: bool = False) -> None:
+    def __init__(self, descriptor: int = 2, *, debug: bool = False, name: str = "oss-tail") -> None:
+        """`name` is the command's, which begins each line."""
+        self._name = name
         self.before: Callable[[], None] = lambda: None
         self.debugging = debug
         self._descriptor = descriptor
@@ -55,7 +57,7 @@ class Messages:
     def say(self, text: object) -> None:
         """One line, whatever `text` holds."""
         line = "".join(character if character.isprintable() else _escaped(character) for character in str(text))
-        self.write(f"oss-tail: {line}\n")
+        self.write(f"{self._name}: {line}\n")
 
     def debug(self, text: object) -> None:
         """A line for --debug alone."""

@@ -1,0 +1,274 @@
+"""The command `oss-tailer`: what belongs to consumers and their checkpoints."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import random
+import sys
+import time
+from typing import TYPE_CHECKING, TextIO
+
+from tailer.cli.messages import Messages, quote
+from tailer.errors import ConfigError, ObjectReplaced, TailerError, UsageError
+from tailer.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tailer.checkpoints import Checkpoint
+    from tailer.core.position import ObjectRef
+    from tailer.oss.address import Address
+    from tailer.verify import Comparison
+
+_FAILED = 1
+_USAGE = 2
+_DIFFERENT = 3
+_INTERRUPTED = 130
+_ATTEMPTS = 4
+
+_EPILOG = """\
+Exit status: 0 done, and for verify: the file is the object; 1 the object or the checkpoints cannot be read or
+written; 2 the command line, the configuration or a file is wrong; 3 the file is not the object; 130 Ctrl-C.
+
+  oss-tailer checkpoints list state.db
+  oss-tailer checkpoints reset state.db --group billing oss://logs/app.log
+  oss-tailer checkpoints export state.db > copy.jsonl; oss-tailer checkpoints import new.db < copy.jsonl
+  oss-tailer verify app.log oss://logs/app.log
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    messages = Messages(name="oss-tailer")
+    options = _parser().parse_args(arguments)
+    try:
+        status = options.run(options)
+        sys.stdout.flush()
+        return int(status)
+    except BrokenPipeError:
+        # Python would try once more to write what is left, at the very end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except TailerError as error:
+        messages.say(error)
+        return _USAGE if isinstance(error, UsageError) else _FAILED
+    except OSError as error:
+        messages.say(error.strerror or error)
+        return _FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="oss-tailer",
+        description="Checkpoints of oss-tail, and the proof that a file is an object.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    checkpoints = commands.add_parser("checkpoints", help="look at the checkpoints in a file, and change them")
+    _add_checkpoints(checkpoints.add_subparsers(metavar="COMMAND", required=True))
+    _add_verify(commands)
+    return parser
+
+
+def _add_checkpoints(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    for name, run, text in (
+        ("list", _list, "one line for each object: group, offsets, when, address"),
+        ("show", _show, "all that is kept of an object"),
+        ("reset", _reset, "forget objects, so that they are read as if for the first time"),
+        ("export", _export, "print the checkpoints as lines of JSON"),
+        ("import", _import, "take the checkpoints that export printed from standard input"),
+    ):
+        command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        command.set_defaults(run=run)
+        command.add_argument("file", metavar="FILE", help="the file of --checkpoint")
+        if name == "reset":
+            command.add_argument("--group", metavar="NAME", default="default", help="whose (default: %(default)s)")
+        elif name != "import":
+            command.add_argument("--group", metavar="NAME", help="only those of this group (default: all)")
+        if name in ("show", "reset"):
+            alternative = ", or the word all" if name == "reset" else ""
+            command.add_argument("objects", metavar="OBJECT", nargs="+", help=f"oss://BUCKET/KEY{alternative}")
+
+
+def _add_verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = "prove by CRC-64 that a file is an object, byte for byte"
+    command = commands.add_parser("verify", help=text, description=text, allow_abbrev=False)
+    command.set_defaults(run=_verify)
+    command.add_argument("path", metavar="PATH", help="the file")
+    command.add_argument("object", metavar="OBJECT", help="oss://BUCKET/KEY, or https://…")
+    command.add_argument("--prefix", action="store_true", help="a file that is the object's beginning will do")
+    command.add_argument("--endpoint", metavar="URL", help="the service's address (default: from the region)")
+    command.add_argument("--region", metavar="REGION", help="such as cn-hangzhou")
+    command.add_argument("--profile", metavar="NAME", help="the section of the configuration file to use")
+    command.add_argument("--no-sign-request", action="store_true", help="use no credentials: for public objects")
+
+
+# --- checkpoints
+
+
+def _list(options: argparse.Namespace) -> int:
+    from tailer.checkpoints import read_all
+
+    rows: list[tuple[str, ...]] = [("GROUP", "DELIVERED", "VERIFIED", "GENERATION", "COMMITTED", "OBJECT")]
+    rows += [_row(one) for one in read_all(options.file, options.group)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return 0
+
+
+def _row(one: Checkpoint) -> tuple[str, ...]:
+    mark = one.mark
+    offsets = (str(mark.delivered.offset), str(mark.verified.offset), str(mark.delivered.generation))
+    return _printable(one.group), *offsets, _time(one.committed_at), _printable(str(one.ref))
+
+
+def _show(options: argparse.Namespace) -> int:
+    from tailer.checkpoints import read_all
+
+    known = read_all(options.file, options.group)
+    for ref in _refs(options.objects):
+        found = [one for one in known if one.ref == ref]
+        if not found:
+            raise ConfigError(f"{options.file!r} knows nothing of {quote(ref)}")
+        for one in found:
+            _print_one(one)
+    return 0
+
+
+def _print_one(one: Checkpoint) -> None:
+    mark = one.mark
+    print(_printable(str(one.ref)))
+    for name, value in (
+        ("group", _printable(one.group)),
+        ("delivered", f"{mark.delivered.offset} bytes, CRC-64 {_crc(mark.delivered.crc64)}"),
+        ("verified", f"{mark.verified.offset} bytes, CRC-64 {_crc(mark.verified.crc64)}"),
+        ("generation", str(mark.delivered.generation)),
+        ("inside a record", "yes" if mark.inside else "no"),
+        ("committed", _time(one.committed_at)),
+    ):
+        print(f"  {name:<16} {value}")
+
+
+def _reset(options: argparse.Namespace) -> int:
+    from tailer.checkpoints import Checkpoints, read_all
+
+    refs = [] if options.objects == ["all"] else _refs(options.objects)
+    read_all(options.file)  # a file that is not there is a mistake here, and not made
+    with Checkpoints.open(options.file, options.group, owner="oss-tailer checkpoints reset") as checkpoints:
+        print(f"{checkpoints.reset(*refs)} forgotten")
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from tailer.checkpoints import encode, read_all
+
+    for one in read_all(options.file, options.group):
+        print(encode(one))
+    return 0
+
+
+def _import(options: argparse.Namespace) -> int:
+    """Every line is read before the first is kept."""
+    from tailer.checkpoints import Checkpoints
+
+    groups = _by_group(sys.stdin)
+    for group, kept in groups.items():
+        with Checkpoints.open(options.file, group, owner="oss-tailer checkpoints import") as checkpoints:
+            checkpoints.restore(kept)
+    print(f"{sum(map(len, groups.values()))} imported")
+    return 0
+
+
+def _by_group(lines: TextIO) -> dict[str, list[Checkpoint]]:
+    from tailer.checkpoints import decode
+
+    groups: dict[str, list[Checkpoint]] = {}
+    try:
+        for line in lines:
+            one = decode(line)
+            groups.setdefault(one.group, []).append(one)
+    except UnicodeDecodeError as error:
+        raise ConfigError("standard input is not UTF-8") from error
+    return groups
+
+
+def _refs(texts: list[str]) -> list[ObjectRef]:
+    from tailer.oss.address import parse_address
+
+    return [parse_address(text, glob=False).ref for text in texts]
+
+
+def _time(seconds: float) -> str:
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+    except (OverflowError, ValueError):
+        return f"{seconds:.0f}"
+
+
+def _crc(value: int | None) -> str:
+    return "unknown" if value is None else str(value)
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else quote(text)
+
+
+# --- verify
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from tailer.oss.address import parse_address
+
+    address = parse_address(options.object, glob=False)
+    line, status = _verdict(options, address.ref, asyncio.run(_compare(options, address)))
+    print(line)
+    return status
+
+
+async def _compare(options: argparse.Namespace, address: Address) -> Comparison:
+    """Raises TailerError when that cannot be said, after some tries."""
+    from tailer.config import resolve_service
+    from tailer.core.schedule import back_off
+    from tailer.oss.client import connect
+    from tailer.verify import verify_file
+
+    settings = resolve_service(
+        endpoint=options.endpoint,
+        region=options.region,
+        profile=options.profile,
+        no_sign_request=options.no_sign_request,
+        urls_only=address.url is not None,
+    )
+    async with connect(settings, [address]) as client:
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                return await verify_file(client, address.ref, options.path)
+            except TailerError as error:
+                again = error.retriable or isinstance(error, ObjectReplaced)
+                if not again or attempt == _ATTEMPTS:
+                    raise
+                await asyncio.sleep(back_off(attempt, random.random(), error.retry_after))
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _verdict(options: argparse.Namespace, ref: ObjectRef, found: Comparison) -> tuple[str, int]:
+    from tailer.verify import Verdict
+
+    file, name = quote(options.path), quote(ref)
+    if found.verdict is Verdict.EQUAL:
+        return f"{file} is {name}: {found.size:,} bytes, CRC-64 {found.crc64}", 0
+    if found.verdict is Verdict.PREFIX:
+        missing = f"{found.object_size - found.size:,} of {found.object_size:,} bytes are missing"
+        line = f"{file} is the beginning of {name}: {found.size:,} bytes, CRC-64 {found.crc64}; {missing}"
+        return line, 0 if options.prefix else _DIFFERENT
+    if found.size > found.object_size:
+        return f"{file} is not {name}: {found.size:,} bytes, and the object has {found.object_size:,}", _DIFFERENT
+    return f"{file} is not {name}: the first {found.size:,} bytes are not the same", _DIFFERENT
