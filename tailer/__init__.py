@@ -1,0 +1,82 @@
+"""oss-tail as a library: `tail -F` for growing objects in Alibaba Cloud OSS, every byte proven.
+
+    for line in tailer.lines("oss://bucket/app.log", follow=True): ...
+
+    tailer.tail("oss://bucket/app.log", on_batch=handle, checkpoint="state.db")
+
+    async with tailer.Consumer("oss://bucket/logs/*.log", group="billing", checkpoint="state.db") as consumer:
+        async for batch in consumer:
+            await process(batch)
+            await consumer.commit(batch)
+
+Nothing is imported before it is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tailer.config import resolve_service
+    from tailer.consumer import Consumer, ConsumerOptions, Lines, lines, tail
+    from tailer.core.events import (
+        Appeared,
+        Batch,
+        Event,
+        Gone,
+        Record,
+        Replaced,
+        Rewound,
+        Sealed,
+        Truncated,
+    )
+    from tailer.core.position import ObjectRef, Position
+    from tailer.errors import IntegrityError, ServiceError, TailerError, UsageError
+    from tailer.version import __version__
+
+__all__ = [
+    "Appeared",
+    "Batch",
+    "Consumer",
+    "ConsumerOptions",
+    "Event",
+    "Gone",
+    "IntegrityError",
+    "Lines",
+    "ObjectRef",
+    "Position",
+    "Record",
+    "Replaced",
+    "Rewound",
+    "Sealed",
+    "ServiceError",
+    "TailerError",
+    "Truncated",
+    "UsageError",
+    "__version__",
+    "lines",
+    "resolve_service",
+    "tail",
+]
+
+_HOMES = {
+    **dict.fromkeys(("Consumer", "ConsumerOptions", "Lines", "lines", "tail"), "consumer"),
+    **dict.fromkeys(
+        ("Appeared", "Batch", "Event", "Gone", "Record", "Replaced", "Rewound", "Sealed", "Truncated"), "core.events"
+    ),
+    **dict.fromkeys(("ObjectRef", "Position"), "core.position"),
+    **dict.fromkeys(("IntegrityError", "ServiceError", "TailerError", "UsageError"), "errors"),
+    "__version__": "version",
+    "resolve_service": "config",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,855 @@
+"""The library's face: `Consumer` for batches with commits, `tail` for a handler, `lines` for a plain loop.
+
+`tail` and `lines` are a `Consumer` each, driven for the caller; whatever is promised there holds for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import queue
+import random
+import threading
+import time
+from collections import deque
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypedDict, TypeVar, overload
+
+from tailer.config import resolve_service
+from tailer.core.events import Batch, Rewound
+from tailer.core.options import Follow, Integrity, Poll, TailOptions
+from tailer.core.position import Link, Mark, ObjectRef, Position
+from tailer.core.schedule import Pace, back_off
+from tailer.core.tail import Tail
+from tailer.discovery import matching_objects
+from tailer.errors import ChainBroken, ObjectNotFound, TailerError, UsageError
+from tailer.follow import Follower
+from tailer.oss.address import parse_address
+from tailer.oss.client import connect
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Iterable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
+    from types import TracebackType
+    from typing import Self, Unpack
+
+    from tailer.checkpoints import Checkpoints
+    from tailer.core.events import Event
+    from tailer.oss.client import Client, ServiceSettings
+
+    OnBatch = Callable[[Batch], Awaitable[None] | None]
+    OnEvent = Callable[[ObjectRef, Event], Awaitable[None] | None]
+
+_Line = TypeVar("_Line", bytes, str)
+_Result = TypeVar("_Result")
+
+_ATTEMPTS = 4
+_AUTO_COMMIT_SECONDS = 1.0
+_BLOCKS_AHEAD = 4
+
+
+class ConsumerOptions(TypedDict, total=False):
+    """What `Consumer`, `lines` and `tail` take by name. Times in seconds, sizes in bytes.
+
+    follow: go on at the present end (True for Consumer and tail, False for lines); a sealed object ends anyway.
+    replaced: when the object is replaced or deleted, ``"stop"`` raises ObjectReplaced or ObjectNotFound;
+        ``"restart"`` waits for the next one under the name, also at the beginning, and reads it from byte 0 as
+        a new generation.
+    start: where to begin when neither a checkpoint nor `positions` says: ``"start"`` (byte 0) or ``"end"``.
+    positions: where to begin, from a store of your own; they go before a checkpoint.
+    integrity: ``"chain"`` proves every byte, while catching up shortly after handing it on; ``"strict"`` before;
+        ``"off"`` does not.
+    delimiter: one byte that ends a record, None for raw bytes as they come.
+    max_record: a longer record comes in pieces.
+    interval: the fastest poll. exit_idle: end when nothing new came for so long.
+    on_event: told of every event that is not a batch, in order with the batches.
+    glob: False takes ``*``, ``?`` and ``[`` in an address as they are.
+    service: all about the service in one value; else endpoint, region, profile, sign as for the command.
+    """
+
+    follow: bool
+    replaced: Literal["stop", "restart"]
+    start: Literal["start", "end"]
+    positions: Mapping[str, Position] | Mapping[ObjectRef, Position]
+    integrity: Literal["strict", "chain", "off"]
+    poll: Literal["head", "get"]
+    delimiter: bytes | None
+    max_record: int
+    interval: float
+    exit_idle: float | None
+    on_event: OnEvent | None
+    glob: bool
+    service: ServiceSettings | None
+    endpoint: str | None
+    region: str | None
+    profile: str | None
+    sign: bool
+
+
+class Consumer:
+    """Reads growing objects as batches, and keeps where it is in a checkpoint when told to.
+
+    ``async with Consumer("oss://bucket/logs/*.log", checkpoint="state.db") as consumer:`` and then
+    ``async for batch in consumer:``. Patterns and prefixes are expanded once, on entering. Batches of one object
+    come in order without gap or overlap, those of several objects take turns. Back-pressure: per object one
+    batch waits for the loop, and behind it at most 40 MiB are under way. When the ``async with`` ends, by
+    whatever way, nothing is left running and no connection open.
+
+    Guarantees: at least once with a checkpoint (what was not committed comes again after a crash); exactly once
+    when `position` is stored in one transaction with the data and given back as `positions`. A rewind
+    (bytes already handed out that turn out to be wrong; never with ``integrity="strict"``) goes to `on_event`,
+    and without one is raised as ChainBroken: it is never silent.
+
+    An object's error is raised once, by the ``async for``, behind its last batch; iterating again goes on with
+    the others. Use one consumer from one task at a time.
+    """
+
+    def __init__(
+        self,
+        objects: str | Sequence[str],
+        *,
+        checkpoint: str | os.PathLike[str] | None = None,
+        group: str = "default",
+        auto_commit: bool = False,
+        **options: Unpack[ConsumerOptions],
+    ) -> None:
+        """`objects`: addresses, as the command takes them. `checkpoint`: an SQLite file, made if missing.
+
+        `auto_commit`: a batch counts as processed when the next one is asked for; what was processed is
+        committed once a second, before waiting, and at the end. Raises UsageError (AddressError for a bad address).
+        """
+        _refuse_unknown(options)
+        texts = [objects] if isinstance(objects, str) else list(objects)
+        self._addresses = [parse_address(text, glob=options.get("glob", True)) for text in texts]
+        self._options = options
+        self._tail_options = _tail_options(options)
+        self._on_event = options.get("on_event")
+        self._positions = {_ref_of(name): position for name, position in options.get("positions", {}).items()}
+        self._checkpoint = checkpoint
+        self._group = group
+        self._auto_commit = auto_commit
+        self._processed: Batch | None = None
+        self._kept_at = 0.0
+        self._client: Client | None = None
+        self._store: Checkpoints | None = None
+        self._feeds: dict[ObjectRef, _Feed] = {}
+        self._ready: deque[_Feed] = deque()
+        self._news = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        """Connect, list, open the checkpoint, begin to read.
+
+        Raises ConfigError, CheckpointError (the group has another owner), UsageError when a pattern matches
+        nothing, and what the service refuses the listing with.
+        """
+        try:
+            await self._open()
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Stop reading and close everything. Raises CheckpointError when what is to be committed cannot be."""
+        try:
+            await _cancel([feed.task for feed in self._feeds.values() if feed.task is not None])
+            if self._store is not None and self._auto_commit:
+                self._keep([feed for feed in self._feeds.values() if feed.processed is not None])
+        finally:
+            if self._store is not None:
+                self._store.close()
+                self._store = None
+            if self._client is not None:
+                client, self._client = self._client, None
+                await client.aclose()
+
+    async def _open(self) -> None:
+        if self._client is not None or self._feeds:
+            raise UsageError("a consumer is entered once")
+        settings = self._options.get("service") or resolve_service(
+            endpoint=self._options.get("endpoint"),
+            region=self._options.get("region"),
+            profile=self._options.get("profile"),
+            no_sign_request=not self._options.get("sign", True),
+            urls_only=all(address.url is not None for address in self._addresses),
+        )
+        self._client = connect(settings, self._addresses)
+        if self._checkpoint is not None:
+            from tailer.checkpoints import Checkpoints
+
+            self._store = Checkpoints.open(self._checkpoint, self._group, owner="tailer.Consumer")
+        refs = await self._expand(self._client)
+        if unknown := self._positions.keys() - refs:
+            raise UsageError(f"positions are given for {min(map(str, unknown))}, which is not read here")
+        for ref in refs:
+            kept = self._store.load(ref) if self._store is not None else None
+            own = self._positions.get(ref)
+            self._feeds[ref] = feed = _Feed(ref, self._on_event, self._offer, self._take_back, kept)
+            mark = Mark.at(own) if own is not None else kept
+            feed.begin(self._read(feed, mark))
+
+    async def _expand(self, client: Client) -> dict[ObjectRef, None]:
+        found: dict[ObjectRef, None] = {}
+        for address in self._addresses:
+            matches = await _persist(partial(matching_objects, client, address))
+            if not matches:
+                raise UsageError(f"no object matches {address}")
+            found.update(dict.fromkeys(matches))
+        return found
+
+    # --- batches
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Batch:
+        """The next batch of whichever object has one. Raises what ended the reading of an object.
+
+        Cancelling it loses nothing: the batch that would have come is the next one.
+        """
+        if self._client is None:
+            raise UsageError("use a consumer in `async with`")
+        self._acknowledge()
+        while True:
+            while self._ready:
+                feed = self._ready.popleft()
+                if feed.batch is not None:
+                    return self._hand_out(feed, feed.batch)
+                if not feed.over:  # a rewind took back what was offered
+                    continue
+                feed.ended = True
+                if feed.error is not None:
+                    raise feed.error
+            if all(feed.ended for feed in self._feeds.values()):
+                self._keep_due(at_once=True)
+                raise StopAsyncIteration
+            self._keep_due(at_once=True)
+            self._news.clear()
+            await self._news.wait()
+
+    def _hand_out(self, feed: _Feed, batch: Batch) -> Batch:
+        feed.take(batch, keep=self._store is not None)
+        if feed.over and not feed.paused:
+            self._offer(feed)
+        if self._auto_commit:
+            self._processed = batch
+        return batch
+
+    def _offer(self, feed: _Feed) -> None:
+        """There is something to take from `feed`: a batch, or its end."""
+        if not feed.paused and feed not in self._ready:
+            self._ready.append(feed)
+            self._news.set()
+
+    # --- commits
+
+    async def commit(self, batch: Batch | None = None) -> None:
+        """`batch` and all of its object before it is processed; None: all that was handed out, of every object.
+
+        When it returns, the checkpoint survives kill -9 and the loss of power; when it raises, nothing changed.
+        A batch committed again is left alone. Raises UsageError without a checkpoint, for a batch that this
+        consumer did not hand out (or took back by a rewind or a seek), and for one whose
+        predecessor is not committed: nothing is stepped over. Raises CheckpointError when it cannot be kept.
+        """
+        if self._store is None:
+            raise UsageError("there is nothing to commit to: open the consumer, with checkpoint=")
+        if batch is None:
+            for feed in self._feeds.values():
+                feed.process_all()
+            self._keep([feed for feed in self._feeds.values() if feed.processed is not None])
+            return
+        feed = self._feed(batch.object)
+        if feed.is_next(batch):
+            self._keep([feed])
+
+    def _acknowledge(self) -> None:
+        """With auto_commit, asking for the next batch says that the last one is processed."""
+        batch, self._processed = self._processed, None
+        if batch is not None and self._store is not None:
+            self._feeds[batch.object].process_through(batch)
+            self._keep_due(at_once=False)
+
+    def _keep_due(self, *, at_once: bool) -> None:
+        if not self._auto_commit or self._store is None:
+            return
+        if at_once or time.monotonic() >= self._kept_at + _AUTO_COMMIT_SECONDS:
+            self._keep([feed for feed in self._feeds.values() if feed.processed is not None])
+
+    def _keep(self, feeds: Iterable[_Feed]) -> None:
+        """Commit what is processed of `feeds`, in one transaction. It does not await: no cancel comes between."""
+        assert self._store is not None  # its callers looked
+        marks = {feed.ref: feed.proven(feed.processed) for feed in feeds if feed.processed is not None}
+        if not marks:
+            return
+        self._store.commit(marks)
+        self._kept_at = time.monotonic()
+        for ref, mark in marks.items():
+            self._feeds[ref].kept(mark)
+
+    def _take_back(self, feed: _Feed, event: Rewound, mark: Mark) -> None:
+        """A rewind voids what was handed out: the checkpoint goes back to `mark` before anybody hears of it."""
+        if self._processed is not None and self._processed.object == feed.ref:
+            self._processed = None
+        if feed.void(event, mark) and self._store is not None:
+            self._store.commit({feed.ref: mark})
+            feed.kept(mark)
+
+    # --- what a user may ask and say
+
+    @property
+    def refs(self) -> list[ObjectRef]:
+        """The objects that are read, in the order of the addresses."""
+        return [*self._feeds]
+
+    def position(self, ref: ObjectRef | str) -> Position | None:
+        """Behind the last batch handed out of `ref`: all that a resume needs. None until it is known where
+        reading begins. Raises UsageError for an object that is not read here."""
+        return self._feed(ref).position
+
+    def committed(self, ref: ObjectRef | str) -> Position | None:
+        """The position that the checkpoint has of `ref`; None when it has none. Raises UsageError."""
+        mark = self._feed(ref).committed
+        return None if mark is None else mark.delivered
+
+    def lag(self, ref: ObjectRef | str) -> int | None:
+        """The bytes of `ref` that exist, as last heard, and were not handed out yet; None before the first answer
+        and while it is missing. Raises UsageError."""
+        feed = self._feed(ref)
+        size = None if feed.tail is None else feed.tail.size
+        if size is None or feed.position is None or feed.tail is None:
+            return None
+        behind = feed.position.offset if feed.position.generation == feed.tail.generation else 0
+        return max(0, size - behind)
+
+    def pause(self, *refs: ObjectRef | str) -> None:
+        """Hand out no more of `refs` (of all, when none is named) until `resume`. Raises UsageError."""
+        for feed in self._feeds_of(refs):
+            feed.paused = True
+            if feed in self._ready:
+                self._ready.remove(feed)
+
+    def resume(self, *refs: ObjectRef | str) -> None:
+        """Go on where `pause` stopped. Raises UsageError."""
+        for feed in self._feeds_of(refs):
+            feed.paused = False
+            if feed.batch is not None or (feed.over and not feed.ended):
+                self._offer(feed)
+
+    async def seek(self, ref: ObjectRef | str, position: Position | int) -> None:
+        """Go on with `ref` at `position`, an offset in bytes or what `position` gave.
+
+        What was handed out of `ref` and not committed cannot be committed any more. Raises UsageError for an
+        offset behind the present end, ObjectNotFound, and what else a HEAD is refused with; nothing
+        has changed then. A Position of another object is found out when it is read on, as a replacement.
+        """
+        feed = self._feed(ref)
+        if self._client is None:
+            raise UsageError("use a consumer in `async with`")
+        client = self._client
+        meta = await _persist(lambda: client.head(feed.ref))
+        generation = 0 if feed.position is None else feed.position.generation
+        to = position if isinstance(position, Position) else _at(position, meta.size, meta.crc64, generation)
+        if not 0 <= to.offset <= meta.size:
+            raise UsageError(f"{feed.ref} has {meta.size} bytes: there is no byte {to.offset} to seek to")
+        if feed in self._ready:
+            self._ready.remove(feed)
+        if self._processed is not None and self._processed.object == feed.ref:
+            self._processed = None
+        feed.reset()
+        links = () if meta.link is None or to.crc64 is not None else (meta.link,)
+        feed.begin(self._read(feed, Mark.at(to), links, after=feed.task))
+
+    def _feed(self, ref: ObjectRef | str) -> _Feed:
+        found = self._feeds.get(_ref_of(ref))
+        if found is None:
+            raise UsageError(f"{ref} is not read by this consumer")
+        return found
+
+    def _feeds_of(self, refs: tuple[ObjectRef | str, ...]) -> list[_Feed]:
+        return [self._feed(ref) for ref in refs] or [*self._feeds.values()]
+
+    # --- one object
+
+    async def _read(
+        self, feed: _Feed, mark: Mark | None, links: tuple[Link, ...] = (), after: asyncio.Task[None] | None = None
+    ) -> None:
+        """Read one object to its end, into `feed`; `after`: a reading of it that was given up."""
+        assert self._client is not None  # set before any feed
+        if after is not None:
+            await _cancel([after])
+        try:
+            if mark is None:
+                mark = await self._beginning(self._client, feed.ref)
+            tail = _RememberingTail(feed.ref, self._tail_options, mark, now=time.monotonic(), links=links)
+            feed.tail, feed.position = tail, mark.delivered
+            await Follower(self._client, tail, feed).run()
+        except Exception as error:
+            # Whatever it is, it belongs to whoever reads: what `on_event` raises, too.
+            feed.error = error
+        feed.over = True
+        if feed.batch is None:
+            self._offer(feed)
+
+    async def _beginning(self, client: Client, ref: ObjectRef) -> Mark:
+        if self._options.get("start", "start") == "start":
+            return Mark()
+        try:
+            meta = await _persist(lambda: client.head(ref))
+        except ObjectNotFound:
+            if not self._tail_options.retry:
+                raise
+            return Mark()
+        return Mark.at(Position(meta.size, meta.crc64))
+
+
+class _RememberingTail(Tail):
+    """Knows where the mark stood when the last batch was acknowledged; it may have moved for other reasons since."""
+
+    acknowledged: Mark = Mark()
+
+    def acknowledge(self, batch: Batch) -> None:
+        super().acknowledge(batch)
+        self.acknowledged = self.mark
+
+
+@dataclass(frozen=True, slots=True)
+class _HandedOut:
+    """A batch by its id, and the mark behind it."""
+
+    id: tuple[int, int, int]
+    mark: Mark
+
+
+class _Feed:
+    """The sink of one object's follower: holds one batch until the loop takes it, and knows what was taken."""
+
+    def __init__(
+        self,
+        ref: ObjectRef,
+        on_event: OnEvent | None,
+        offer: Callable[[_Feed], None],
+        take_back: Callable[[_Feed, Rewound, Mark], None],
+        committed: Mark | None,
+    ) -> None:
+        self.ref = ref
+        self.committed = committed
+        self.paused = False
+        self.task: asyncio.Task[None] | None = None
+        self._on_event = on_event
+        self._offer = offer
+        self._take_back = take_back
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was read: it begins anew somewhere else."""
+        if self.task is not None:
+            self.task.cancel()
+        self.tail: _RememberingTail | None = None
+        self.position: Position | None = None
+        self.batch: Batch | None = None
+        self.error: Exception | None = None
+        self.over = self.ended = False
+        self.processed: Mark | None = None
+        self._handed_out: deque[_HandedOut] = deque()
+        self._free = asyncio.Event()
+        self._free.set()
+
+    def begin(self, reading: Any) -> None:
+        """Read, in a task."""
+        self.task = asyncio.create_task(reading, name=f"read {self.ref}")
+
+    # --- as a sink
+
+    async def write(self, batch: Batch) -> None:
+        """Hold the batch as soon as the one before is taken. Nothing awaits between that and its acknowledgement."""
+        await self._free.wait()
+        self._free.clear()
+        self.batch = batch
+        self._offer(self)
+
+    async def notice(self, event: Event) -> None:
+        """Tell the user, behind the batches before it. A rewind that nobody is told of is an error."""
+        told = self._rewind(event) if isinstance(event, Rewound) else event
+        if told is None:
+            return
+        if self._on_event is None:
+            if isinstance(told, Rewound):
+                raise ChainBroken(
+                    f"{self.ref}: bytes [{told.to}, {told.end}) that were handed out are not the object's",
+                    hint="on_event= is told of it, integrity='strict' avoids it",
+                )
+            return
+        await self._free.wait()
+        result = self._on_event(self.ref, told)
+        if inspect.isawaitable(result):
+            await result
+
+    async def close(self) -> None:
+        """Nothing is in hand that is not the loop's."""
+
+    def _rewind(self, event: Rewound) -> Rewound | None:
+        """The event as the user has to know it: of what he was given; None when that is nothing."""
+        had, tail = self.position, self.tail
+        if had is None or tail is None:
+            return None  # nothing was read yet
+        if self.batch is not None and self.batch.generation == event.generation and self.batch.end > event.to:
+            self.batch = None
+            self._free.set()
+        if had.generation != event.generation or had.offset <= event.to:
+            return None
+        self.position = tail.mark.delivered
+        self._take_back(self, event, tail.mark)
+        return replace(event, end=had.offset)
+
+    # --- what was taken
+
+    def take(self, batch: Batch, *, keep: bool) -> None:
+        """`batch`, which waits, is handed out; `keep`: it will be committed."""
+        assert self.tail is not None  # it brought the batch
+        mark = self.tail.acknowledged
+        self.batch, self.position = None, mark.delivered
+        if keep:
+            self._handed_out.append(_HandedOut(_id(batch), mark))
+        self._free.set()
+
+    def is_next(self, batch: Batch) -> bool:
+        """Note that `batch` is processed; False when it is committed already. Raises UsageError out of turn."""
+        ids = [one.id for one in self._handed_out]
+        what = f"batch [{batch.start}, {batch.end}) of generation {batch.generation} of {self.ref}"
+        if _id(batch) in ids:
+            if ids[0] != _id(batch):
+                _, start, end = ids[0]
+                raise UsageError(f"{what} cannot be committed before [{start}, {end})")
+            self.processed = self._handed_out[0].mark
+            return True
+        done = self.committed.delivered if self.committed is not None else Position()
+        if (batch.generation, batch.end) <= (done.generation, done.offset):
+            return False
+        raise UsageError(f"{what} was not handed out by this consumer, or was taken back")
+
+    def process_through(self, batch: Batch) -> None:
+        """Note that `batch` and those before it are processed."""
+        for one in self._handed_out:
+            self.processed = one.mark
+            if one.id == _id(batch):
+                return
+
+    def process_all(self) -> None:
+        """Note that all that was taken is processed."""
+        if self._handed_out:
+            self.processed = self._handed_out[-1].mark
+
+    def proven(self, mark: Mark) -> Mark:
+        """`mark` with the proof that came since."""
+        assert self.tail is not None  # a mark comes from it
+        latest = self.tail.mark.verified
+        if latest.generation != mark.delivered.generation or latest.offset <= mark.verified.offset:
+            return mark
+        if latest.offset <= mark.delivered.offset:
+            return replace(mark, verified=latest)
+        # A place inside a long record is nowhere to rewind to.
+        return mark if mark.inside else replace(mark, verified=mark.delivered)
+
+    def kept(self, mark: Mark) -> None:
+        """The checkpoint says `mark` now."""
+        self.committed, self.processed = mark, None
+        done = mark.delivered
+        while self._handed_out and _place(self._handed_out[0].mark.delivered) <= _place(done):
+            self._handed_out.popleft()
+
+    def void(self, event: Rewound, mark: Mark) -> bool:
+        """Take back what `event` voids; whether some of it is committed."""
+        while self._handed_out and self._handed_out[-1].id[2] > event.to:
+            self._handed_out.pop()
+        self.processed = None
+        return self.committed is not None and _place(self.committed.delivered) > (event.generation, event.to)
+
+
+# --- for a handler, for a loop
+
+
+def tail(
+    objects: str | Sequence[str],
+    on_batch: OnBatch,
+    *,
+    checkpoint: str | os.PathLike[str] | None = None,
+    group: str = "default",
+    **options: Unpack[ConsumerOptions],
+) -> None:
+    """Call `on_batch` with each batch, until all objects have ended; blocks.
+
+    Its return says that the batch is delivered; what it raises says that it is not, ends everything and comes
+    out here. With a checkpoint the next call goes on behind what was delivered, at least once:
+    it is committed once a second, before waiting, and at the end, whatever the end. `on_batch` may be an async
+    function; a plain one holds up the fetching while it works. Raises what `Consumer` raises, and UsageError
+    inside a running event loop.
+    """
+    _refuse_running_loop("use `async with tailer.Consumer(...)`")
+    consumer = Consumer(objects, checkpoint=checkpoint, group=group, auto_commit=True, **options)
+    asyncio.run(_call_with_each(consumer, on_batch))
+
+
+async def _call_with_each(consumer: Consumer, on_batch: OnBatch) -> None:
+    async with consumer:
+        async for batch in consumer:
+            result = on_batch(batch)
+            if inspect.isawaitable(result):
+                await result
+
+
+@overload
+def lines(
+    objects: str | Sequence[str], *, encoding: None = None, errors: str = ..., **options: Unpack[ConsumerOptions]
+) -> Lines[bytes]: ...
+
+
+@overload
+def lines(
+    objects: str | Sequence[str], *, encoding: str, errors: str = ..., **options: Unpack[ConsumerOptions]
+) -> Lines[str]: ...
+
+
+def lines(
+    objects: str | Sequence[str],
+    *,
+    encoding: str | None = None,
+    errors: str = "strict",
+    **options: Unpack[ConsumerOptions],
+) -> Lines[bytes] | Lines[str]:
+    """The lines of the objects without their delimiter, for ``for`` and for ``async for``.
+
+    bytes, or str with an `encoding` that keeps the delimiter's byte (UTF-8 does, UTF-16 does not). A line is
+    whole however long it is, and comes when its delimiter does; the last one of an object that ended comes
+    without. Those of several objects take turns. See `Lines` for what iterating raises.
+    """
+    options.setdefault("follow", False)
+    if options.setdefault("delimiter", b"\n") is None:
+        raise UsageError("lines end with a delimiter of one byte")
+    consumer_of = _ConsumerMaker(objects, options)
+    if encoding is None:
+        return Lines[bytes](consumer_of, _as_they_are)
+    return Lines[str](consumer_of, lambda found: [line.decode(encoding, errors) for line in found])
+
+
+@dataclass(frozen=True, slots=True)
+class _ConsumerMaker:
+    """Each iteration reads with a consumer of its own."""
+
+    objects: str | Sequence[str]
+    options: ConsumerOptions
+
+    def __call__(self) -> Consumer:
+        return Consumer(self.objects, **self.options)
+
+
+class Lines(Generic[_Line]):
+    """What `lines` gives. Each ``for`` or ``async for`` over it reads anew from the beginning.
+
+    Raises what `Consumer` raises. ``for`` reads ahead in a thread, at most a few batches; leaving it, by
+    ``break`` too, ends that thread. Inside a running event loop it raises UsageError: use ``async for``, with
+    `contextlib.aclosing` around ``aiter(...)`` where you break out of it and want it to end at once.
+    """
+
+    def __init__(self, consumer: Callable[[], Consumer], convert: Callable[[list[bytes]], list[_Line]]) -> None:
+        """Made by `lines`."""
+        self._consumer = consumer
+        self._convert: Callable[[list[bytes]], list[_Line]] = convert
+        consumer()  # what is wrong with the arguments is said here, not at the first line
+
+    def __iter__(self) -> Iterator[_Line]:
+        _refuse_running_loop("use `async for`")
+        return chain.from_iterable(_in_thread(self._blocks))
+
+    async def __aiter__(self) -> AsyncIterator[_Line]:
+        async with aclosing(self._blocks()) as blocks:
+            async for block in blocks:
+                for line in block:
+                    yield line
+
+    async def _blocks(self) -> AsyncGenerator[list[_Line], None]:
+        """The lines of a batch at a time."""
+        begun: dict[ObjectRef, _Begun] = {}
+        async with self._consumer() as consumer:
+            async for batch in consumer:
+                found, begun[batch.object] = _split(batch, begun.get(batch.object, _Begun()))
+                if found:
+                    yield self._convert(found)
+
+
+def _as_they_are(found: list[bytes]) -> list[bytes]:
+    return found
+
+
+class _Begun(NamedTuple):
+    """The beginning of a line longer than a record may be, from offset `start` on."""
+
+    start: int = 0
+    data: bytes = b""
+
+
+def _split(batch: Batch, begun: _Begun) -> tuple[list[bytes], _Begun]:
+    """The lines that end in `batch`, the first one beginning with `begun`; and what is begun by its end."""
+    assert batch.delimiter is not None  # lines() saw to it
+    found = bytes(batch.data).split(batch.delimiter)
+    # After a rewind the batch starts before the end of what was begun.
+    before = b"" if batch.first else begun.data[: batch.start - begun.start]
+    found[0] = before + found[0]
+    rest = found.pop()
+    if batch.last:
+        return ([*found, rest] if rest else found), _Begun()
+    return found, _Begun(batch.end - len(rest), rest)
+
+
+def _in_thread(blocks: Callable[[], AsyncGenerator[_Result, None]]) -> Iterator[_Result]:
+    """What an async generator gives, made in a thread of its own, a few ahead."""
+    thread = _Thread(blocks)
+    try:
+        yield from thread
+    finally:
+        thread.stop()
+
+
+class _Thread(Generic[_Result]):
+    """Runs an async generator on an event loop in a thread, at most `_BLOCKS_AHEAD` items ahead of who iterates."""
+
+    def __init__(self, blocks: Callable[[], AsyncGenerator[_Result, None]]) -> None:
+        self._blocks = blocks
+        self._made: queue.SimpleQueue[tuple[_Result] | BaseException | None] = queue.SimpleQueue()
+        self._loop = asyncio.new_event_loop()
+        self._room = asyncio.Semaphore(_BLOCKS_AHEAD)
+        self._task = self._loop.create_task(self._make())
+        self._thread = threading.Thread(target=self._run, name="tailer.lines", daemon=True)
+        self._thread.start()
+
+    def __iter__(self) -> Iterator[_Result]:
+        while (made := self._made.get()) is not None:
+            if isinstance(made, BaseException):
+                raise made
+            self._tell(self._room.release)
+            yield made[0]
+
+    def stop(self) -> None:
+        """Returns when nothing of it is left."""
+        self._tell(self._task.cancel)
+        self._thread.join()
+
+    def _tell(self, what: Callable[[], object]) -> None:
+        with suppress(RuntimeError):  # its loop is closed: it has ended, and needs no word
+            self._loop.call_soon_threadsafe(what)
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._wait())
+
+    async def _wait(self) -> None:
+        await asyncio.wait([self._task])
+
+    async def _make(self) -> None:
+        try:
+            async with aclosing(self._blocks()) as blocks:
+                async for block in blocks:
+                    await self._room.acquire()
+                    self._made.put((block,))
+        except BaseException as error:
+            self._made.put(error)
+        else:
+            self._made.put(None)
+
+
+# --- small parts
+
+
+def _tail_options(options: ConsumerOptions) -> TailOptions:
+    """Raises UsageError for what no option means."""
+    restarts = _one_of(options, "replaced", "stop", "restart") == "restart"
+    _one_of(options, "start", "start", "end")
+    follow = Follow.NAME if restarts else Follow.DESCRIPTOR
+    delimiter = options.get("delimiter", b"\n")
+    if delimiter is not None and len(delimiter) != 1:
+        raise UsageError(f"a delimiter is one byte, not {delimiter!r}")
+    interval, limit = options.get("interval", 1.0), options.get("max_record", 1024 * 1024)
+    if interval < 0 or limit < 1:
+        raise UsageError(f"interval={interval}, max_record={limit}: not below 0, not below 1")
+    return TailOptions(
+        follow=follow if options.get("follow", True) else Follow.NO,
+        retry=restarts,
+        integrity=Integrity(_one_of(options, "integrity", "chain", "strict", "off")),
+        poll=Poll(_one_of(options, "poll", "head", "get")),
+        delimiter=delimiter,
+        max_record=limit,
+        pace=Pace(fastest=interval, slowest=5 * interval),
+        exit_idle=options.get("exit_idle"),
+    )
+
+
+def _one_of(options: ConsumerOptions, name: str, default: str, *others: str) -> str:
+    value = options.get(name, default)
+    if value not in (default, *others):
+        raise UsageError(f"{name}={value!r}: it can be {', '.join((default, *others))}")
+    return str(value)
+
+
+def _refuse_unknown(options: ConsumerOptions) -> None:
+    if unknown := options.keys() - ConsumerOptions.__annotations__.keys():
+        raise UsageError(f"there is no option {min(unknown)}")
+
+
+def _refuse_running_loop(instead: str) -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise UsageError(f"this would hold up the event loop that is running: {instead}")
+
+
+def _ref_of(name: ObjectRef | str) -> ObjectRef:
+    return name if isinstance(name, ObjectRef) else parse_address(name, glob=False).ref
+
+
+def _id(batch: Batch) -> tuple[int, int, int]:
+    return batch.generation, batch.start, batch.end
+
+
+def _place(position: Position) -> tuple[int, int]:
+    return position.generation, position.offset
+
+
+def _at(offset: int, size: int, crc64: int | None, generation: int) -> Position:
+    """An offset as a position, with the proof of what lies before it where that is known."""
+    known = 0 if offset == 0 else crc64 if offset == size else None
+    return Position(offset, known, generation)
+
+
+async def _persist(ask: Callable[[], Awaitable[_Result]]) -> _Result:
+    """Ask, a few times where that may help."""
+    for attempt in range(1, _ATTEMPTS):
+        try:
+            return await ask()
+        except TailerError as error:
+            if not error.retriable:
+                raise
+            await asyncio.sleep(back_off(attempt, random.random(), error.retry_after))
+    return await ask()
+
+
+async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
