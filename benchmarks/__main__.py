@@ -10,13 +10,14 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import catchup, latency, local, small
+from benchmarks import catchup, checkpoints, latency, local, small
 
 REPORT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 SECTIONS = {
     "catchup": catchup.fast_line,
     "shaped": catchup.slow_line,
     "latency": latency.append_to_output,
+    "checkpoints": checkpoints.cost,
     "startup": small.start_up,
     "idle": small.idle_poll,
     "local": local.server,
