@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import tailer
 
 ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "library.md").read_text()
 API = ROOT / "tests" / "typing" / "api.py"
 
 NAMES = [
@@ -63,3 +65,27 @@ def test_a_program_that_uses_every_public_name_type_checks_strictly() -> None:
             cwd=ROOT, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout
+
+
+# --- the page about it
+
+
+def test_the_page_names_tests_that_exist() -> None:
+    named = re.findall(r"`(tests/\w+\.py)::(\w+)`", PAGE)
+    assert len(named) > 4
+    assert [name for file, name in named if f"def {name}(" not in (ROOT / file).read_text()] == []
+
+
+def test_the_page_names_every_method_of_a_consumer_and_links_to_every_example() -> None:
+    methods = [name for name in vars(tailer.Consumer) if not name.startswith("_") and name != "aclose"]
+    assert [name for name in methods if not re.search(rf"\b{name}\b", PAGE)] == []
+    examples = {f"(../examples/{path.name})" for path in (ROOT / "examples").glob("*.py")}
+    assert {example for example in examples if example not in PAGE} == set()
+
+
+def test_the_programs_on_the_page_are_python_and_use_only_public_names() -> None:
+    programs = re.findall(r"^```python\n(.*?)^```$", PAGE, re.M | re.S)
+    assert len(programs) == 4
+    for program in programs:
+        compile(program, "library.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    assert set(re.findall(r"tailer\.(\w+)", PAGE)) <= set(NAMES)
