@@ -128,7 +128,7 @@ class Consumer:
         """`objects`: addresses, as the command takes them. `checkpoint`: an SQLite file, made if missing.
 
         `auto_commit`: a batch counts as processed when the next one is asked for; what was processed is
-        committed once a second, before waiting, and at the end. Raises UsageError (AddressError for a bad address).
+        committed within a second, and at the end. Raises UsageError (AddressError for a bad address).
         """
         _refuse_unknown(options)
         texts = [objects] if isinstance(objects, str) else list(objects)
@@ -240,9 +240,16 @@ class Consumer:
             if all(feed.ended for feed in self._feeds.values()):
                 self._keep_due(at_once=True)
                 raise StopAsyncIteration
-            self._keep_due(at_once=True)
-            self._news.clear()
-            await self._news.wait()
+            await self._wait()
+
+    async def _wait(self) -> None:
+        """For news, or until a commit is due."""
+        self._news.clear()
+        is_due = self._auto_commit and any(feed.processed is not None for feed in self._feeds.values())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._kept_at + _AUTO_COMMIT_SECONDS - time.monotonic() if is_due else None):
+                await self._news.wait()
+        self._keep_due(at_once=False)
 
     def _hand_out(self, feed: _Feed, batch: Batch) -> Batch:
         feed.take(batch, keep=self._store is not None)
@@ -597,7 +604,7 @@ def tail(
 
     Its return says that the batch is delivered; what it raises says that it is not, ends everything and comes
     out here. With a checkpoint the next call goes on behind what was delivered, at least once:
-    it is committed once a second, before waiting, and at the end, whatever the end. `on_batch` may be an async
+    it is committed within a second, and at the end, whatever the end. `on_batch` may be an async
     function; a plain one holds up the fetching while it works. Raises what `Consumer` raises, and UsageError
     inside a running event loop.
     """

@@ -347,6 +347,22 @@ def test_commit_of_everything_and_auto_commit(bucket: Bucket, tmp_path: Path) ->
     run(main)
 
 
+def test_auto_commit_does_not_wait_for_the_next_batch(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tailer.consumer._AUTO_COMMIT_SECONDS", 0.05)
+    address = bucket.append("a", b"1\n")
+
+    async def main() -> None:
+        async with consumer(address, follow=True, checkpoint=tmp_path / "state", auto_commit=True) as reading:
+            await anext(reading)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(reading), 0.3)
+            assert reading.committed(address) == tailer.Position(2, crc64.update(b"1\n"))
+
+    run(main)
+
+
 def test_two_consumers_cannot_own_one_group(bucket: Bucket, tmp_path: Path) -> None:
     address = bucket.append("a", b"1\n")
 
