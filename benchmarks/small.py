@@ -33,7 +33,7 @@ def start_up(runs: int = 21) -> str:
         }
         results = in_turn(commands, runs, running.environment)
     base = results["python -c pass"]
-    head = "| command | median | times `python -c pass` | peak RSS |\n| --- | --- | --- | --- |"
+    head = "| command | median | times `python -c pass` |\n| --- | --- | --- |"
     rows = [start_row(result, base) for result in results.values()]
     preface = f"## Start-up\n\n{runs} runs each, in turn, the object in `oss-local` on loopback.\n\n"
     return preface + "\n".join([head, *rows])
@@ -41,7 +41,7 @@ def start_up(runs: int = 21) -> str:
 
 def start_row(result: Result, base: Result) -> str:
     slower = "" if result is base else f"{1 / ratio(result, base):.1f}"
-    return f"| `{result.name}` | {result.wall * 1000:.0f} ms | {slower} | {result.rss / 2**20:.0f} MiB |"
+    return f"| `{result.name}` | {result.wall * 1000:.0f} ms | {slower} |"
 
 
 def idle_poll(seconds: float = 8.0) -> str:
