@@ -43,8 +43,8 @@ def heading() -> str:
         "# Benchmarks\n\n"
         "Written by `make bench`. Every table is one run in which the candidates took turns (A B C A B C …) on the\n"
         "same machine; figures are medians, ratios are medians of the ratios taken run by run. Absolute figures\n"
-        "belong to this machine alone; the ratios are what carries over. Peak RSS is the largest single process's, and\n"
-        "never shows less than the 30 to 55 MiB of the benchmark that starts it.\n\n"
+        "belong to this machine alone; the ratios are what carries over. Peak RSS is the largest single process's,\n"
+        "and never shows less than the 30 to 55 MiB of the benchmark that starts it.\n\n"
         f"{time.strftime('%Y-%m-%d')}, {platform.system()} {platform.machine()}, 2 cores, "
         f"Python {platform.python_version()}.\n\n"
     )
