@@ -70,6 +70,8 @@ class Running:
 class OssTail:
     """Runs `oss-tail` against one server, with no configuration but what is given."""
 
+    program: Sequence[str] = _COMMAND
+
     def __init__(self, server: tailer.local.LocalServer, home: Path) -> None:
         self.server = server
         self.environment = {
@@ -117,7 +119,7 @@ class OssTail:
     def command(self, arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> Finished:
         """The real command, to its end."""
         done = subprocess.run(
-            [*_COMMAND, *arguments],
+            [*self.program, *arguments],
             env={**self.environment, **(environment or {})},
             capture_output=True,
             timeout=60,
@@ -127,7 +129,7 @@ class OssTail:
 
     def popen(self, arguments: Sequence[str], **options: object) -> subprocess.Popen[bytes]:
         """The real command, as the caller wants it."""
-        return subprocess.Popen([*_COMMAND, *arguments], env=self.environment, **options)  # type: ignore[call-overload,no-any-return]
+        return subprocess.Popen([*self.program, *arguments], env=self.environment, **options)  # type: ignore[call-overload,no-any-return]
 
     @contextmanager
     def following(self, *arguments: str) -> Iterator[Running]:

@@ -1,24 +1,25 @@
-"""`oss-tail` as a command, over both transports, against a server whose faults can be switched on."""
+"""The reader under test, in two forms and over both transports, against a server whose faults can be switched on.
+
+One form is the command `oss-tail`, the other is a program on the library (`library.py`) that takes the same options
+and says the same words, so that one expectation serves both.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import re
+import sys
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import pytest
 
+import tailer
 import tailer.local
-from tailer.core.events import Batch, Event
-from tailer.core.options import TailOptions
-from tailer.core.position import ObjectRef
-from tailer.core.schedule import Pace
-from tailer.core.tail import Tail
-from tailer.follow import Follower
 from tailer.oss.address import Endpoint
-from tailer.oss.client import ServiceSettings, connect
+from tailer.oss.client import ServiceSettings
 from tailer.oss.credentials import Credentials, StaticCredentials
 from tailer.oss.transport import Timeouts
 from tests.cli.conftest import OssTail
@@ -26,8 +27,9 @@ from tests.faults.proxy import Proxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
+    from tailer.core.events import Event
+    from tailer.core.position import ObjectRef
     from tailer.local import Fault, LocalServer
     from tailer.oss.transport import Kind
     from tests.cli.conftest import Finished, Running
@@ -35,15 +37,37 @@ if TYPE_CHECKING:
 BUCKET = "bucket"
 TEXT = b"one\ntwo\nthree\n"
 
+Form = Literal["command", "library"]
+command_only = pytest.mark.parametrize("form", ["command"], indirect=True)
+"""For what the library does not do, such as a mirror."""
+library_only = pytest.mark.parametrize("form", ["library"], indirect=True)
+"""For what the command cannot be told, such as shorter time-outs."""
+
+
+def begins(*both: tuple[str, ...], command: list[tuple[str, ...]]) -> pytest.MarkDecorator:
+    """The test's `options`, those which `both` forms take and those which say to the command alone where to begin."""
+    cases = [(form, options) for form in ("command", "library") for options in both]
+    return pytest.mark.parametrize(
+        ("form", "options"), [*cases, *(("command", options) for options in command)], indirect=["form"]
+    )
+
 
 class Faulty(OssTail):
-    """The command against a server that goes wrong, with an object of its own for each test."""
+    """A reader against a server that goes wrong, with an object of its own for each test."""
 
     def __init__(self, server: LocalServer, home: Path, transport: Kind, key: str) -> None:
         super().__init__(server, home)
+        self.form: Form = "command"
         self.environment["OSS_TAIL_TRANSPORT"] = transport
         self.key = key
         self.address = f"oss://{BUCKET}/{key}"
+
+    def of_form(self, form: Form) -> Faulty:
+        """Itself, reading by this form from now on."""
+        self.form = form
+        if form == "library":
+            self.program = [sys.executable, str(Path(__file__).with_name("library.py"))]
+        return self
 
     def holds(self, data: bytes) -> None:
         """The object is these bytes."""
@@ -86,6 +110,13 @@ def transport(request: pytest.FixtureRequest) -> Kind:
     return kind
 
 
+@pytest.fixture(params=["command", "library"])
+def form(request: pytest.FixtureRequest) -> Form:
+    """Both of them, but for tests that are `command_only`."""
+    form: Form = request.param
+    return form
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[LocalServer]:
     """One server for all tests."""
@@ -94,9 +125,11 @@ def server() -> Iterator[LocalServer]:
 
 
 @pytest.fixture
-def tail(server: LocalServer, transport: Kind, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Faulty]:
-    """The command, with an object that holds `TEXT`."""
-    faulty = Faulty(server, tmp_path, transport, re.sub(r"[^\w.]+", "-", request.node.name))
+def tail(
+    server: LocalServer, form: Form, transport: Kind, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Faulty]:
+    """The reader, with an object that holds `TEXT`."""
+    faulty = Faulty(server, tmp_path, transport, re.sub(r"[^\w.]+", "-", request.node.name)).of_form(form)
     faulty.holds(TEXT)
     yield faulty
     server.faults.clear()
@@ -111,29 +144,14 @@ def proxy(server: LocalServer, tail: Faulty) -> Iterator[Proxy]:
 
 
 class Heard(NamedTuple):
-    """What a sink was told."""
+    """What a consumer was given."""
 
     data: bytes
     events: list[Event]
 
 
-class _Listener:
-    def __init__(self) -> None:
-        self.data = b""
-        self.events: list[Event] = []
-
-    async def write(self, batch: Batch) -> None:
-        self.data += batch.data
-
-    async def notice(self, event: Event) -> None:
-        self.events.append(event)
-
-    async def close(self) -> None:
-        pass
-
-
 def read_impatiently(tail: Faulty, transport: Kind, read_timeout: float) -> Heard:
-    """The object from its first byte to its end, by a client whose read time-out is short: the command's is 20 s."""
+    """The object from its first byte to its end, by a consumer whose read time-out is short: by default it is 20 s."""
     settings = ServiceSettings(
         StaticCredentials(Credentials(tail.server.access_key_id, tail.server.access_key_secret)),
         endpoint=Endpoint.parse(tail.environment["OSS_ENDPOINT"]),
@@ -141,15 +159,17 @@ def read_impatiently(tail: Faulty, transport: Kind, read_timeout: float) -> Hear
         transport=transport,
         timeouts=Timeouts(connect=5.0, read=read_timeout),
     )
+    heard = Heard(b"", [])
 
-    async def read() -> Heard:
-        listener = _Listener()
-        async with connect(settings) as client:
-            machine = Tail(ObjectRef(BUCKET, tail.key), TailOptions(pace=Pace(0.05, 0.05)))
-            await Follower(client, machine, listener, clock=asyncio.get_running_loop().time).run()
-        return Heard(listener.data, listener.events)
+    def note(_: ObjectRef, event: Event) -> None:
+        heard.events.append(event)
 
-    return asyncio.run(read())
+    async def read() -> bytes:
+        consumer = tailer.Consumer(tail.address, follow=False, on_event=note, service=settings)
+        async with consumer:
+            return b"".join([bytes(batch.data) async for batch in consumer])
+
+    return heard._replace(data=asyncio.run(read()))
 
 
 @contextmanager

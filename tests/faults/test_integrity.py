@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tailer.local import Fault
-from tests.faults.conftest import TEXT
+from tests.faults.conftest import TEXT, begins, command_only
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +24,9 @@ MANY_WINDOWS = b"".join(b"line %07d\n" % number for number in range(200_000))
 # --- bits
 
 
-@pytest.mark.parametrize("options", [("-c", "+1"), ("-n", "2"), ("--integrity", "strict", "-c", "+4")])
+@begins(
+    ("-c", "+1"), ("--integrity", "strict", "-c", "+1"), command=[("-n", "2"), ("--integrity", "strict", "-c", "+4")]
+)
 def test_bit_flipped_once(tail: Faulty, options: tuple[str, ...]) -> None:
     """The CRC-64 does not fit, so the bytes are read again: the output is right, nothing doubled, nothing said."""
     tail.suffers(FLIP_ONCE)
@@ -33,7 +35,7 @@ def test_bit_flipped_once(tail: Faulty, options: tuple[str, ...]) -> None:
     assert tail.suffered == 1
 
 
-@pytest.mark.parametrize("options", [("-c", "+1"), ("-n", "2")])
+@begins(("-c", "+1"), command=[("-n", "2")])
 def test_bit_flipped_for_ever(tail: Faulty, options: tuple[str, ...]) -> None:
     """Exit 3, one line with both CRC-64s, no output."""
     tail.suffers(FLIP)
@@ -90,6 +92,7 @@ def test_bit_flipped_once_in_a_long_catch_up_strict(tail: Faulty) -> None:
     assert (done.status, done.stdout == MANY_WINDOWS, done.stderr) == (0, True, "")
 
 
+@command_only
 def test_bit_flipped_once_in_a_long_mirror(tail: Faulty, tmp_path: Path) -> None:
     """A file can be cut back: the mirror is right."""
     tail.holds(MANY_WINDOWS)
@@ -99,6 +102,7 @@ def test_bit_flipped_once_in_a_long_mirror(tail: Faulty, tmp_path: Path) -> None
     assert (tmp_path / "mirror").read_bytes() == MANY_WINDOWS
 
 
+@command_only
 @pytest.mark.parametrize("data", [TEXT, MANY_WINDOWS], ids=["short", "long"])
 def test_bit_flipped_for_ever_in_a_mirror(tail: Faulty, tmp_path: Path, data: bytes) -> None:
     """Exit 3; the file holds what is proven, which is nothing."""
@@ -109,6 +113,7 @@ def test_bit_flipped_for_ever_in_a_mirror(tail: Faulty, tmp_path: Path, data: by
     assert (tmp_path / "mirror").read_bytes() == b""
 
 
+@command_only
 def test_bit_flipped_for_ever_in_a_mirror_that_goes_on(tail: Faulty, tmp_path: Path) -> None:
     """Exit 3; the file keeps what was proven before."""
     path = tmp_path / "mirror"
@@ -139,7 +144,7 @@ def test_crc_flipped_for_ever(tail: Faulty) -> None:
     assert tail.reads("--integrity", "off", "-c", "+1") == (0, TEXT, "")
 
 
-@pytest.mark.parametrize("options", [("-c", "+1"), ("-n", "2")])
+@begins(("-c", "+1"), command=[("-n", "2")])
 def test_crc_missing(tail: Faulty, options: tuple[str, ...]) -> None:
     """Nothing can be proven: exit 3, one line that says how to go on all the same."""
     tail.suffers(Fault("drop-header"))

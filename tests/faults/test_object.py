@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tailer.local import Fault
-from tests.faults.conftest import BUCKET, TEXT
+from tests.faults.conftest import BUCKET, TEXT, command_only
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,6 +103,7 @@ def test_replaced_during_a_later_catch_up_by_descriptor(tail: Faulty) -> None:
     assert f"bytes {len(TEXT)} to " in done.stderr.splitlines()[0]
 
 
+@command_only
 def test_replaced_during_the_catch_up_of_a_mirror_by_name(tail: Faulty, tmp_path: Path) -> None:
     """-F: the file becomes the new object."""
     path = tmp_path / "mirror"
@@ -115,6 +116,7 @@ def test_replaced_during_the_catch_up_of_a_mirror_by_name(tail: Faulty, tmp_path
         running.wait_for(lambda: path.read_bytes() == NEW)
 
 
+@command_only
 def test_replaced_during_the_catch_up_of_a_mirror_by_descriptor(tail: Faulty, tmp_path: Path) -> None:
     """-f: exit 3; the file keeps what was proven."""
     path = tmp_path / "mirror"
