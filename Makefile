@@ -10,7 +10,7 @@ NODE_READY := tests/interop/node/node_modules/.ready
 # Without npm the tests of ali-oss skip themselves; only `make interop` insists.
 NODE_MAYBE := $(if $(shell command -v npm),$(NODE_READY))
 
-.PHONY: help demo test lint bench interop model clean .venv-oss2
+.PHONY: help demo test lint bench interop model soak clean .venv-oss2
 
 help:
 	@echo "make demo     follow a growing object, on this machine alone, in 20 s (FILE=... for your own file)"
@@ -19,6 +19,7 @@ help:
 	@echo "make interop  the tests with the official SDKs alone, none of which may be missing (needs npm)"
 	@echo "make bench    the benchmarks of docs/benchmarks.md"
 	@echo "make model    the random-action model test, ten million steps"
+	@echo "make soak     kill everything again and again for 20 minutes (SOAK='--help' for its options)"
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("oss-tail needs Python 3.11 or newer, this is " + sys.version) if sys.version_info < (3, 11) else 0'
@@ -53,6 +54,9 @@ lint: $(READY)
 
 model: $(READY)
 	MODEL_STEPS=10000000 $(BIN)/python -m pytest -q --timeout=0 tests/model
+
+soak: $(READY)
+	$(BIN)/python -u -m tests.soak $(SOAK)
 
 bench: $(READY) $(OSS2_READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks
