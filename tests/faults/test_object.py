@@ -131,46 +131,6 @@ def test_replaced_during_the_catch_up_of_a_mirror_by_descriptor(tail: Faulty, tm
     assert path.read_bytes() == TEXT
 
 
-NEXT = {
-    "shorter": b"x\n",
-    "as long": b"ONE\nTWO\nTHREE\n",
-    "longer": b"ONE\nTWO\nTHREE\nand more\n",
-}
-SHORTER, OTHER = "file truncated", "has been replaced;  following new file"
-
-
-@pytest.mark.parametrize("length", NEXT)
-def test_replaced_while_following_by_name(tail: Faulty, length: str) -> None:
-    """-F: said in GNU tail's words, and the new object follows from its first byte."""
-    with tail.follows("-F") as running:
-        running.wait_for_output(TEXT)
-        tail.holds(NEXT[length])
-        running.wait_for_output(TEXT + NEXT[length])
-        assert (SHORTER if length == "shorter" else OTHER) in running.stderr
-        assert len(running.stderr.splitlines()) == 1
-
-
-@pytest.mark.parametrize("length", NEXT)
-def test_replaced_while_following_by_descriptor(tail: Faulty, length: str) -> None:
-    """-f: one line, exit 3; none of the new object is output."""
-    with tail.follows("-f") as running:
-        running.wait_for_output(TEXT)
-        tail.holds(NEXT[length])
-        done = running.end()
-    assert done[:2] == (3, TEXT)
-    assert len(done.stderr.splitlines()) == 1
-
-
-def test_put_over_it_with_the_same_bytes_and_more(tail: Faulty) -> None:
-    """It is no appendable object any more, but its bytes go on where they were: the type alone tells."""
-    with tail.follows("-f") as running:
-        running.wait_for_output(TEXT)
-        tail.server.store.put(BUCKET, tail.key, TEXT + b"four\n")
-        done = running.end()
-    assert done[:2] == (3, TEXT)
-    assert "its type was Appendable and is Normal" in done.stderr
-
-
 def test_deleted_and_made_again(tail: Faulty) -> None:
     """-F waits for it; -f ends, exit 1."""
     with tail.follows("-F") as by_name, tail.follows("-f") as by_descriptor:

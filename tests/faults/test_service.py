@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+import resource
 import subprocess
 import sys
 import threading
@@ -16,7 +18,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 import tailer.local
+from tailer.config import resolve_service
+from tailer.core.position import ObjectRef
+from tailer.errors import ServiceUnavailable
 from tailer.local import AccessKey, Attributes, Fault
+from tailer.oss.client import connect
 from tests.faults.conftest import BUCKET, TEXT, Faulty
 
 if TYPE_CHECKING:
@@ -245,3 +251,36 @@ def test_server_killed_and_started_again(tail: Faulty, tmp_path: Path) -> None:
                 file.write(b"four\n")
             with _oss_local(root, port):
                 running.wait_for_output(TEXT + b"four\n")
+
+
+def _append(port: int, tail: Faulty, position: int, data: bytes) -> None:
+    """As a producer does it, over the wire."""
+    settings = resolve_service(environ={**tail.environment, "OSS_ENDPOINT": f"http://127.0.0.1:{port}"})
+
+    async def append() -> None:
+        async with connect(settings) as client:
+            await client.append(ObjectRef(BUCKET, tail.key), position, data)
+
+    asyncio.run(append())
+
+
+def test_disk_of_the_server_full_then_free_again(tail: Faulty, tmp_path: Path) -> None:
+    """An append that the server cannot store is taken back whole: no reader ever sees a part of it."""
+    root = tmp_path / "root"
+    (root / BUCKET).mkdir(parents=True)
+    (root / BUCKET / tail.key).write_bytes(TEXT)
+    data = b"a line that needs room\n" * 10_000
+    with _oss_local(root) as (process, port):
+        tail.environment["OSS_ENDPOINT"] = f"http://127.0.0.1:{port}"
+        with tail.follows() as running:
+            running.wait_for_output(TEXT)
+            # No file may grow beyond this: to the server that is a disk that is full.
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+            with pytest.raises(ServiceUnavailable, match="cannot store this"):
+                _append(port, tail, len(TEXT), data)
+            _append(port, tail, len(TEXT), b"four\n")
+            running.wait_for_output(TEXT + b"four\n")
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            _append(port, tail, len(TEXT) + 5, data)
+            running.wait_for(lambda: running.stdout == TEXT + b"four\n" + data)
+            assert running.stderr == ""
