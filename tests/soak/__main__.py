@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PATTERN = f"oss://{BUCKET}/logs/*.log"
-_FAULTS_CHANGE = 3.0  # seconds
+_FAULTS_CHANGE = 3.0  # seconds, as all of these
+_LOOK = 0.1
 _SAMPLE = 0.04
 _PROGRESS = 15.0
 _PRODUCERS = 2
@@ -53,7 +54,7 @@ class Soak:
         self._folder = folder
         self._chance = random.Random(options.seed)
         self._server = Server(folder)
-        self._nemesis = Nemesis(random.Random(f"{options.seed}/faults"), options.objects, _BURSTING)
+        self._nemesis = Nemesis(random.Random(f"{options.seed}/faults"), options.objects)
         self._producers: list[subprocess.Popen[bytes]] = []
         self._memory: list[tuple[float, int]] = []
         self._enough = threading.Event()
@@ -153,18 +154,37 @@ class Soak:
             consumer.start(self._lifetime())
 
     def _torment_server(self) -> None:
-        """Other faults every few seconds; a kill and a new start every now and then."""
-        options, count, draws = self._options, self._options.objects, 0
-        pause = 0.9 * options.duration / options.restarts
-        next_kill = time.monotonic() + pause / 2
-        while not self._enough.wait(_FAULTS_CHANGE):
-            if time.monotonic() >= next_kill:
-                self._server.suffer_from_start(self._nemesis.always())
-                self._server.restart(self._chance.choice([0.0, 0.0, 0.5, 2.0]))
-                self._nemesis.forget_growth()
+        """Other faults every few seconds, more of them for a burst; a kill and a new start every now and then."""
+        began = time.monotonic()
+        pause = 0.9 * self._options.duration / self._options.restarts
+        next_draw, next_kill = began, began + pause / 2
+        sizes = self._server.sizes(_BURSTING)
+        while not self._enough.wait(_LOOK):
+            now = time.monotonic()
+            if now >= next_kill:
+                self._restart_server()
                 next_kill += pause
-            draws += 1
-            self._server.suffer(self._nemesis.draw(self._server.sizes(count)), options.seed + draws)
+                next_draw = now
+            if now >= next_draw:
+                faults = self._nemesis.draw(self._server.sizes(self._options.objects))
+                self._server.suffer(faults, self._nemesis.seed())
+                next_draw = now + _FAULTS_CHANGE
+            sizes = self._torment_bursts(sizes)
+
+    def _restart_server(self) -> None:
+        self._server.suffer_from_start(self._nemesis.always())
+        self._server.restart(self._nemesis.downtime())
+        self._nemesis.forget_growth()
+
+    def _torment_bursts(self, before: list[int]) -> list[int]:
+        """Faults where an object grew by a burst, and a kill while it is read. Gives the present sizes."""
+        sizes = self._server.sizes(_BURSTING)
+        for number, (old, new) in enumerate(zip(before, sizes, strict=True)):
+            if new - old > 1 << 20:
+                self._server.suffer_also(self._nemesis.burst(number, old, new))
+                victim, seconds = self._nemesis.victim(self._killed)
+                victim.until = min(victim.until, time.monotonic() + seconds)
+        return sizes
 
     def _tell(self, seconds: float) -> None:
         size = sum(self._server.sizes(self._options.objects))

@@ -120,7 +120,7 @@ async def _produce(client: Client, written: Written, options: argparse.Namespace
 def _piece_size(chance: random.Random, bursts: bool) -> int:
     """From a byte to 64 KiB, mostly some KiB, wherever records begin; now and then a burst of some MiB."""
     draw = chance.random()
-    if bursts and draw < 0.04:
+    if bursts and draw < 0.06:
         return chance.randrange(*_BURST)
     return chance.randrange(1, 100) if draw < 0.2 else chance.randrange(100, 8_192 if draw < 0.9 else 65_536)
 

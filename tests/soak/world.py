@@ -93,6 +93,10 @@ class Server:
         self._count_hits()
         self._ask(json.dumps({"replace": list(faults), "seed": seed}).encode())
 
+    def suffer_also(self, faults: Sequence[dict[str, object]]) -> None:
+        """These faults as well."""
+        self._ask(json.dumps(list(faults)).encode())
+
     def suffer_from_start(self, faults: Sequence[dict[str, object]]) -> None:
         """These faults from the first request of its next life on."""
         self._faults_file.write_text(json.dumps(list(faults)))
@@ -149,13 +153,24 @@ class Nemesis:
     bytes twice in a row are, by the rules, not noise but another object.
     """
 
-    def __init__(self, chance: random.Random, objects: int, bursting: int) -> None:
+    def __init__(self, chance: random.Random, objects: int) -> None:
         self._chance = chance
         self._objects = objects
-        self._bursting = bursting
         self._turn = 0
         self._before: list[int] = []
         self._grown: Counter[int] = Counter()
+
+    def seed(self) -> int:
+        """Where the server's chance begins anew."""
+        return self._chance.randrange(1 << 30)
+
+    def downtime(self) -> float:
+        """For how many seconds the server is away."""
+        return self._chance.choice([0.0, 0.0, 0.5, 2.0])
+
+    def victim(self, consumers: Sequence[Consumer]) -> tuple[Life, float]:
+        """Whom to kill while a burst is read, and in how many seconds."""
+        return self._chance.choice(consumers).life, self._chance.uniform(0.2, 2.5)
 
     def forget_growth(self) -> None:
         """The server was started anew, and knows only one state of each object."""
@@ -200,14 +215,27 @@ class Nemesis:
         chosen = self._chance.sample(known, min(10, len(known)))
         return [{"kind": "stale-head", "key": key_of(number), "probability": 0.5} for number in chosen]
 
+    def burst(self, number: int, before: int, after: int) -> list[dict[str, object]]:
+        """What goes wrong while the object's burst [before, after) is read.
+
+        A bit turned over in each of the first readings, near the beginning, and slow windows behind it: so that
+        for some seconds a consumer that catches up has bytes whose proof is still to come, and may fail.
+        """
+        chance = self._chance
+        gets: dict[str, object] = {"key": key_of(number), "operation": "GetObject"}
+        near = min(after, before + (1 << 19))
+        flips = [
+            {**gets, "kind": "flip-bit", "at": chance.randrange(before, near), "after": spared, "count": 1}
+            for spared in range(4)
+        ]
+        return [*flips, {**gets, "kind": "slow", "rate": 400_000, "after": 1, "count": 8, "probability": 0.4}]
+
     def _noise(self, sizes: Sequence[int]) -> list[dict[str, object]]:
         """A bit turned over: in bytes that are about to be read for the first time, or in the CRC-64 stated."""
         noise: list[dict[str, object]] = []
         for _ in range(6):
             number = self._turn = (self._turn + 1) % self._objects
-            ahead = self._chance.randrange(1 << 22 if number < self._bursting else 1 << 11)
-            # Half of them where bytes are new, half where a consumer that catches up reads again.
-            at = sizes[number] + ahead if self._chance.random() < 0.5 else max(0, sizes[number] - 1 - ahead)
+            at = max(0, sizes[number] + self._chance.randrange(-1 << 9, 1 << 11))
             noise.append({"kind": "flip-bit", "key": key_of(number), "at": at, "count": 1})
         number = self._turn = (self._turn + 1) % self._objects
         noise.append({"kind": "flip-crc", "key": key_of(number), "count": 1})
