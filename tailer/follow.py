@@ -204,11 +204,11 @@ class Follower:
             self.tail.observe(meta, self._clock())
 
     async def _sleep(self, seconds: float) -> None:
+        timer = asyncio.get_running_loop().call_later(max(0.0, seconds), self._woken.set)
         try:
-            async with asyncio.timeout(max(0.0, seconds)):
-                await self._woken.wait()
-        except TimeoutError:
-            return
+            await self._woken.wait()
+        finally:
+            timer.cancel()
         self._woken.clear()
 
     async def _cancel(self) -> None:

@@ -200,8 +200,7 @@ class Client:
         AppendObject). Raises PositionMismatch, NotAppendable, ObjectSealed. After a TransportError or a
         ServiceUnavailable it is not known whether the bytes were taken.
         """
-        if ref.scheme != "oss":
-            raise UsageError(f"{ref} is known by its URL and can only be read")
+        _refuse_url(ref)
         sent = {**_IDENTITY, "content-type": "application/octet-stream"}
         sent.update((name.lower(), value) for name, value in (headers or {}).items())
         query = (("append", ""), ("position", str(position)))
@@ -211,6 +210,16 @@ class Client:
             if length is None:
                 raise ProtocolError("the answer to an append has no x-oss-next-append-position")
             return AppendResult(length, crc64_header(answer.header))
+
+    async def seal(self, ref: ObjectRef, position: int) -> None:
+        """No byte shall come behind `position`, the object's length; again is a success (SealAppendObject).
+
+        Raises PositionMismatch, ObjectNotFound, and ServiceError where the service offers no sealing.
+        """
+        _refuse_url(ref)
+        query = (("seal", ""), ("position", str(position)))
+        async with self._exchange("seal", Request("POST", ref.bucket, ref.key, query, _IDENTITY), ref, b"") as answer:
+            _expect_ok(answer, ref)
 
     async def list_objects(
         self,
@@ -348,6 +357,12 @@ async def _read_window(answer: _Answer, carried: ContentRange, asked: ByteRange)
     if len(data) > wanted:
         raise RangeIgnored(f"the body is longer than the {wanted} bytes that its Content-Range states")
     return data
+
+
+def _refuse_url(ref: ObjectRef) -> None:
+    """A URL is signed for one request, if at all; a writer makes many."""
+    if ref.scheme != "oss":
+        raise UsageError(f"{ref} is known by its URL and can only be read")
 
 
 def _refuse_whole_object(answer: _Answer, start: int) -> None:

@@ -1,4 +1,4 @@
-"""HTTP/1.1, twice: `pyreqwest` where it is installed, `httpx` otherwise. They behave alike.
+"""HTTP/1.1, three times: our own for plain HTTP, `pyreqwest` and `httpx` for the rest. They behave alike.
 
 A transport sends one request and hands out the answer. It follows no redirect, decodes nothing, retries nothing,
 and raises nothing but what the tree of `tailer.errors` holds. Both read the usual environment variables:
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     import pyreqwest.request
     import pyreqwest.response
 
-Kind = Literal["fast", "httpx"]
+Kind = Literal["direct", "fast", "httpx"]
 Data = bytes | bytearray | memoryview
 _T = TypeVar("_T")
 
@@ -56,7 +56,7 @@ _HTTPX_PROXIES = frozenset({"http", "https"})
 _FAST_PROXIES = _HTTPX_PROXIES | {"socks4", "socks4a", "socks5", "socks5h"}
 
 # OSS closes a connection that was idle for a minute; we let go of it first.
-_IDLE_SECONDS = 45.0
+IDLE_SECONDS = 45.0
 
 # The slowest upload that is still taken for one, in bytes per second.
 _SLOWEST_UPLOAD = 16 << 10
@@ -120,29 +120,72 @@ def open_transport(
     proxies: bool = True,
     environ: Mapping[str, str] = os.environ,
 ) -> Transport:
-    """The fast transport where it is installed, unless `kind` or ``OSS_TAIL_TRANSPORT`` names one.
+    """Our own for plain HTTP, and the fast library (httpx where it is not installed) for TLS and proxies.
 
+    `kind`, or ``OSS_TAIL_TRANSPORT``, asks for one library for everything; ``direct`` is the default.
     `proxies` false: those of the environment are not used.
 
     Raises ConfigError for a name that is none, a transport that is not installed, and for a proxy or a
     CA file in the environment that cannot be used.
     """
     wanted = kind or environ.get("OSS_TAIL_TRANSPORT") or None
-    if wanted not in (None, "fast", "httpx"):
-        raise ConfigError(f"OSS_TAIL_TRANSPORT is {wanted!r}: it can be fast or httpx")
+    if wanted not in (None, "direct", "fast", "httpx"):
+        raise ConfigError(f"OSS_TAIL_TRANSPORT is {wanted!r}: it can be direct, fast or httpx")
     _check_authorities(environ)
-    if wanted != "httpx":
+    if wanted in (None, "direct") and not (proxies and _names_proxies(environ)):
+        return _BySchemeTransport(timeouts, lambda: _open_library(None, timeouts, proxies, environ))
+    return _open_library(wanted, timeouts, proxies, environ)
+
+
+def _open_library(kind: str | None, timeouts: Timeouts, proxies: bool, environ: Mapping[str, str]) -> Transport:
+    if kind != "httpx":
         try:
             return FastTransport(timeouts, proxies and _usable_proxies(environ, _FAST_PROXIES))
         except ImportError as error:
-            if wanted == "fast":
+            if kind == "fast":
                 raise ConfigError("the fast transport is not installed: pip install pyreqwest") from error
     return HttpxTransport(timeouts, proxies and _usable_proxies(environ, _HTTPX_PROXIES))
 
 
+class _BySchemeTransport:
+    """Plain HTTP by `DirectTransport`, and whatever else by a library that is opened when it is needed."""
+
+    kind: Kind = "direct"
+
+    def __init__(self, timeouts: Timeouts, open_library: Callable[[], Transport]) -> None:
+        from tailer.oss.direct import DirectTransport  # late: it is built on this module
+
+        self._direct = DirectTransport(timeouts)
+        self._open_library = open_library
+        self._library: Transport | None = None
+
+    def open(
+        self, method: str, url: str, headers: Mapping[str, str], body: Data | None = None
+    ) -> AbstractAsyncContextManager[Response]:
+        """See `Transport.open`."""
+        if url[:7].lower() == "http://":
+            return self._direct.open(method, url, headers, body)
+        if self._library is None:
+            self._library = self._open_library()
+        return self._library.open(method, url, headers, body)
+
+    async def aclose(self) -> None:
+        """See `Transport.aclose`."""
+        await self._direct.aclose()
+        if self._library is not None:
+            await self._library.aclose()
+
+
+_PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+
+
+def _names_proxies(environ: Mapping[str, str]) -> bool:
+    return any(environ.get(name) or environ.get(name.lower()) for name in _PROXY_VARIABLES)
+
+
 def _usable_proxies(environ: Mapping[str, str], schemes: frozenset[str]) -> bool:
     """True, or ConfigError: one library ignores a proxy that it cannot read and the other fails late."""
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+    for name in _PROXY_VARIABLES:
         value = environ.get(name.lower()) or environ.get(name)
         if not value:
             continue
@@ -210,7 +253,7 @@ class FastTransport:
             .zstd(False)
             .deflate(False)
             .referer(False)
-            .pool_idle_timeout(timedelta(seconds=_IDLE_SECONDS))
+            .pool_idle_timeout(timedelta(seconds=IDLE_SECONDS))
             .connect_timeout(timedelta(seconds=self._timeouts.connect))
         )
         if read_timeout is not None:
@@ -222,13 +265,13 @@ class FastTransport:
         self, method: str, url: str, headers: Mapping[str, str], body: Data | None = None
     ) -> AsyncIterator[Response]:
         """See `Transport.open`."""
-        with _mapped(url):
+        with mapped(url):
             request = self._request(method, url, headers, body)
             response = await self._send(request, len(body) if body else 0)
         try:
             yield _FastResponse(response, url)
         finally:
-            with _mapped(url):
+            with mapped(url):
                 await _cancellable(request.__aexit__(None, None, None))
 
     def _request(
@@ -249,7 +292,7 @@ class FastTransport:
     async def _send(self, request: pyreqwest.request.StreamRequest, length: int) -> pyreqwest.response.Response:
         if not length:
             return await _entered(request)
-        async with asyncio.timeout(_upload_seconds(self._timeouts.read, length)):
+        async with asyncio.timeout(upload_seconds(self._timeouts.read, length)):
             return await _entered(request)
 
     async def aclose(self) -> None:
@@ -338,14 +381,14 @@ class _FastResponse:
             return "\ufffd"
 
     async def read(self, limit: int) -> Data:
-        with _mapped(self._url):
+        with mapped(self._url):
             body = await _cancellable(self._response.body_reader.read(limit))
         return b"" if body is None else memoryview(body)
 
     async def chunks(self) -> AsyncIterator[Data]:
         reader = self._response.body_reader
         while True:
-            with _mapped(self._url):
+            with mapped(self._url):
                 chunk = await _cancellable(reader.read_chunk())
             if chunk is None:
                 return
@@ -377,7 +420,7 @@ class HttpxTransport:
             headers={"user-agent": USER_AGENT},
             verify=_ssl_context(),
             timeout=self._timeout(0),
-            limits=httpx.Limits(max_connections=None, keepalive_expiry=_IDLE_SECONDS),
+            limits=httpx.Limits(max_connections=None, keepalive_expiry=IDLE_SECONDS),
             follow_redirects=False,
             trust_env=proxies,
         )
@@ -387,7 +430,7 @@ class HttpxTransport:
         self, method: str, url: str, headers: Mapping[str, str], body: Data | None = None
     ) -> AsyncIterator[Response]:
         """See `Transport.open`."""
-        with _mapped(url):
+        with mapped(url):
             content = None if body is None else bytes(body)
             timeout = self._timeout(len(content)) if content else self._httpx.USE_CLIENT_DEFAULT
             request = self._client.build_request(method, url, headers=dict(headers), content=content, timeout=timeout)
@@ -398,12 +441,12 @@ class HttpxTransport:
                 await answer.read(0)  # there is no body, but only its end lets the connection live on
             yield answer
         finally:
-            with _mapped(url):
+            with mapped(url):
                 await response.aclose()
 
     def _timeout(self, length: int) -> httpx.Timeout:
         """The library counts a body that is one piece as one write, and kernels buffer megabytes of it."""
-        seconds = _upload_seconds(self._timeouts.read, length)
+        seconds = upload_seconds(self._timeouts.read, length)
         return self._httpx.Timeout(seconds, connect=self._timeouts.connect, pool=None)
 
     async def aclose(self) -> None:
@@ -433,7 +476,7 @@ class _HttpxResponse:
     async def chunks(self) -> AsyncIterator[Data]:
         if self._response.is_stream_consumed:
             return
-        with _mapped(self._url):
+        with mapped(self._url):
             async for chunk in self._response.aiter_raw():
                 yield chunk
 
@@ -451,7 +494,7 @@ def _ssl_context() -> ssl.SSLContext:
     return context
 
 
-def _upload_seconds(read_timeout: float, length: int) -> float:
+def upload_seconds(read_timeout: float, length: int) -> float:
     """How long sending `length` bytes, and the answer to them, may take."""
     return read_timeout + length / _SLOWEST_UPLOAD
 
@@ -493,7 +536,7 @@ _RUSTLS = re.compile(
 
 
 @contextlib.contextmanager
-def _mapped(url: str) -> Iterator[None]:
+def mapped(url: str) -> Iterator[None]:
     """Raise what either library raises as one of ours."""
     try:
         yield
@@ -522,6 +565,11 @@ def map_error(error: Exception, url: str) -> TailerError | None:
     reason = _reason(error, causes)
     hint = "does the endpoint speak https there?" if kind is TlsError and "certificate" not in reason else None
     return kind(_WORDS[kind].format(host=_host(url), reason=reason), hint=hint)
+
+
+def failure(kind: type[TailerError], url: str, error: Exception | None = None) -> TailerError:
+    """A `kind` of error about the host of `url`, for the reason that `error` holds."""
+    return kind(_WORDS[kind].format(host=_host(url), reason="" if error is None else _reason(error, [])))
 
 
 def _host(url: str) -> str:

@@ -28,7 +28,7 @@ def _clean_environment(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.fixture(params=["fast", "httpx"])
+@pytest.fixture(params=["direct", "fast", "httpx"])
 def kind(request):
     """Every test that asks for it runs over both transports."""
     return request.param

@@ -598,9 +598,13 @@ def opened(*arguments, **options):
     return asyncio.run(main())
 
 
-def test_the_fast_one_is_the_default():
-    """Where it is installed."""
+def test_plain_http_without_a_proxy_is_spoken_by_ourselves(monkeypatch):
+    """And where there is a proxy the fast library does everything."""
+    assert opened() is opened("direct")
+    assert opened() not in (FastTransport, HttpxTransport)
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     assert opened() is FastTransport
+    assert opened(proxies=False) is opened("direct", proxies=False)
 
 
 def test_the_environment_chooses(monkeypatch):
@@ -616,6 +620,7 @@ def test_the_environment_chooses(monkeypatch):
 def test_httpx_serves_where_the_fast_one_is_missing(monkeypatch):
     """And asking for the missing one by name says how to get it."""
     monkeypatch.setitem(sys.modules, "pyreqwest.client", None)
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
     assert opened() is HttpxTransport
     with pytest.raises(errors.ConfigError, match="pip install"):
         open_transport("fast")
