@@ -1,6 +1,6 @@
-"""A program on the library: one object to standard output, its events to standard error.
+"""A program on the library: objects to standard output, their events to standard error.
 
-It takes options of `oss-tail` and the address of an object, reads that from its first byte (or from where its
+It takes options of `oss-tail` and an address, reads what that names from its first byte (or from where its
 checkpoint says), writes events and errors in the words of `oss-tail`, and ends with the same exit status.
 A ledger counts what was handed out: a gap or an overlap is a status that no test expects.
 """
@@ -24,6 +24,7 @@ from tailer.sinks.ledger import Ledger
 if TYPE_CHECKING:
     from tailer.cli.options import Options
     from tailer.core.events import Batch, Event
+    from tailer.core.position import ObjectRef
 
 UNREADABLE, UNPROVEN, MISCOUNTED = 1, 3, 99
 
@@ -49,16 +50,22 @@ async def write(data: bytes | bytearray | memoryview) -> None:
 
 
 class Program:
-    """Reads what `options` name with a consumer."""
+    """Reads what `options` name with a consumer; each object has a ledger of its own."""
 
     def __init__(self, options: Options, messages: Messages) -> None:
         (self.address,) = options.addresses
         self.options = options
         self.messages = messages
-        self.ref = parse_address(self.address, glob=False).ref
-        sink = JsonLines(self.ref, write) if options.json else Raw()
-        self.said = Announced(sink, self.ref, messages, on_news=lambda: None)
-        self.ledger = Ledger(self.said, self.ref)
+        self.said: dict[ObjectRef, Announced] = {}
+        self.ledgers: dict[ObjectRef, Ledger] = {}
+
+    def ledger(self, ref: ObjectRef) -> Ledger:
+        """Through which all of the object goes."""
+        if ref not in self.ledgers:
+            sink = JsonLines(ref, write) if self.options.json else Raw()
+            self.said[ref] = Announced(sink, ref, self.messages, on_news=lambda: None)
+            self.ledgers[ref] = Ledger(self.said[ref], ref)
+        return self.ledgers[ref]
 
     def consumer(self) -> tailer.Consumer:
         """As the options say."""
@@ -71,35 +78,36 @@ class Program:
             integrity=options.integrity,
             poll=options.poll,
             interval=options.interval,
-            on_event=lambda _, event: self.ledger.notice(event),
+            on_event=lambda ref, event: self.ledger(ref).notice(event),
         )
 
     async def read(self) -> int:
-        """To the end of the object; the exit status."""
+        """To the end of all objects, or to the first error; the exit status."""
         status = 0
         try:
             async with self.consumer() as consumer:
                 async for batch in consumer:
-                    await self.ledger.write(batch)
+                    await self.ledger(batch.object).write(batch)
                     if self.options.checkpoint is not None:
                         await consumer.commit(batch)
         except TailerError as error:
             await self.explain(error)
             status = UNPROVEN if isinstance(error, IntegrityError) else UNREADABLE
-        if self.ledger.gaps or self.ledger.overlaps:
+        if any(ledger.gaps or ledger.overlaps for ledger in self.ledgers.values()):
             return MISCOUNTED
-        return max(status, UNPROVEN if self.said.voided else 0)
+        return max(status, UNPROVEN if any(said.voided for said in self.said.values()) else 0)
 
     async def explain(self, error: TailerError) -> None:
         """What ended it."""
+        ref = parse_address(self.address, glob=False).ref
         if isinstance(error, IntegrityError):
             self.messages.say(error)
         elif not isinstance(error, ObjectNotFound):
-            self.messages.say(f"error reading {quote(self.ref)}: {error}")
-        elif not self.said.missing:
-            self.messages.say(f"cannot open {quote(self.ref)} for reading: No such key")
+            self.messages.say(f"error reading {quote(ref)}: {error}")
+        elif ref not in self.said or not self.said[ref].missing:
+            self.messages.say(f"cannot open {quote(ref)} for reading: No such key")
         if self.options.json:
-            await write(encode_failure(self.ref, error))
+            await write(encode_failure(ref, error))
 
 
 if __name__ == "__main__":
