@@ -273,7 +273,7 @@ class Session:
     async def _start(self, job: _Job, found: Start | None) -> Start:
         """Of an object that is waited for, output begins with its first byte."""
         if job.mirror is not None:
-            return Start(Mark.at(await job.mirror.resume()))
+            return Start(await job.mirror.resume())
         if found is None:
             self._cannot_open(job.ref, "No such key")
             job.said.missing = True

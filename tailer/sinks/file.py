@@ -2,7 +2,8 @@
 
 A file that stands there already is continued: `FileMirror.resume` says how long it is and what its CRC-64
 is, and the chain then checks that against the service before the first new byte counts. Whatever ends a run
-(a full disk, a broken chain, a kill) leaves a prefix behind, so that the next run goes on from it.
+(a full disk, a broken chain, a kill) leaves a prefix behind, so that the next run goes on from it. Whoever is
+killed while bytes stand there that are not proven yet leaves a note as well, see `proven.ProvenNote`.
 
 Below a folder each object has its own file, see `names.mirror_path`.
 """
@@ -22,9 +23,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tailer.core import crc64
 from tailer.core.events import Appeared, Replaced, Rewound, Truncated, Verified
-from tailer.core.position import Position
+from tailer.core.position import Mark, Position
 from tailer.errors import CrcMissing, IntegrityError, ObjectReplaced, SinkBusy, SinkError
 from tailer.sinks.names import mirror_path
+from tailer.sinks.proven import ProvenNote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -64,7 +66,9 @@ class FileMirror:
         self._sync = sync
         self._expect_proof = expect_proof
         self._inherited = 0  # bytes that stood there before, until they are proven to be the object's
-        self._proven = 0  # bytes that a cut after a broken chain leaves standing
+        self._proven = Position()  # what a cut after a broken chain leaves standing
+        self._note = ProvenNote(path)
+        self._noted = False
         self._slow = False
         self._refusal: ObjectReplaced | None = None
         self._busy = threading.Lock()  # a cancelled write goes on in its thread: whatever follows waits
@@ -109,25 +113,28 @@ class FileMirror:
             raise
         return cls(descriptor, path, sync=sync, expect_proof=expect_proof)
 
-    async def resume(self) -> Position:
+    async def resume(self) -> Mark:
         """Length and CRC-64 of what stands in the file: where the object is to be read on from.
+
+        What a killed run wrote and had not proven yet counts as delivered, not as verified.
 
         Reads the file once, in a thread. Raises SinkError when it cannot be read.
         """
-        position = await self._in_thread(self._measure)
-        self._inherited = self._proven = position.offset
-        return position
+        whole, self._proven = await self._in_thread(self._measure)
+        self._inherited, self._noted = self._proven.offset, self._proven != whole
+        return Mark(whole, self._proven)
 
-    def _measure(self) -> Position:
+    def _measure(self) -> tuple[Position, Position]:
         block = memoryview(bytearray(_READ_BLOCK))
         offset = crc = 0
         try:
             while count := os.preadv(self._descriptor, [block], offset):
                 crc = crc64.update(block[:count], crc)
                 offset += count
+            whole = Position(offset, crc)
+            return whole, self._note.read(self._descriptor, whole)
         except OSError as error:
             raise SinkError(f"cannot read {str(self.path)!r}: {_reason(error)}") from error
-        return Position(offset, crc)
 
     async def write(self, batch: Batch) -> None:
         """Put the batch at the end of the file.
@@ -150,6 +157,9 @@ class FileMirror:
             raise SinkError(f"{str(self.path)!r} is {length} bytes long, but the next bytes belong at {batch.start}")
         started = perf_counter()
         try:
+            if not (batch.verified or self._noted) and self._expect_proof:
+                self._note.keep(self._proven)
+                self._noted = True
             _write_in_full(self._descriptor, batch.data, length)
         except OSError as error:
             self._cut(length)
@@ -160,7 +170,7 @@ class FileMirror:
             ) from error
         self._slow = perf_counter() - started > _SLOW
         if not self._expect_proof:
-            self._inherited, self._proven = 0, batch.end
+            self._inherited, self._proven = 0, Position(batch.end)
 
     async def notice(self, event: Event) -> None:
         """Follow the object: cut off what became void, start over with a new generation.
@@ -169,7 +179,9 @@ class FileMirror:
         """
         match event:
             case Verified(position=position) if position.offset >= self._inherited:
-                self._inherited, self._proven = 0, position.offset
+                self._inherited, self._proven = 0, position
+                if self._noted:
+                    await self._in_thread(self._drop_note_if_proven)
             case Rewound(to=offset):
                 await self._in_thread(self._take_back, offset, "its CRC-64 is another")
             case Replaced(reason=reason):
@@ -190,7 +202,21 @@ class FileMirror:
         if offset > length:
             raise SinkError(f"{str(self.path)!r} is {length} bytes long, and cannot be cut back to {offset}")
         self._cut(offset)
-        self._proven = min(self._proven, offset)
+        if offset < self._proven.offset:
+            self._proven = Position()
+        if offset <= self._proven.offset:
+            self._drop_note()
+
+    def _drop_note_if_proven(self) -> None:
+        if self._proven.offset >= self._length():
+            self._drop_note()
+
+    def _drop_note(self) -> None:
+        try:
+            self._note.drop()
+        except OSError as error:
+            raise SinkError(f"cannot remove the note beside {str(self.path)!r}: {_reason(error)}") from error
+        self._noted = False
 
     def settle(self, error: TailerError) -> TailerError:
         """Put the file right after following ended with `error`; what to tell the user instead of it.
@@ -202,7 +228,8 @@ class FileMirror:
             return error
         try:
             with self._busy:
-                self._cut(self._proven)
+                self._cut(self._proven.offset)
+                self._drop_note()
         except SinkError as trouble:
             return trouble
         if not self._inherited or error is self._refusal or isinstance(error, CrcMissing):

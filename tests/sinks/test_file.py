@@ -20,7 +20,7 @@ import pytest
 from tailer.core import crc64
 from tailer.core.events import Appeared, Batch, Failed, Gone, Replaced, Rewound, Sealed, Truncated, Verified
 from tailer.core.options import Follow, TailOptions
-from tailer.core.position import Mark, ObjectMeta, ObjectRef, Position, Window
+from tailer.core.position import ObjectMeta, ObjectRef, Position, Window
 from tailer.core.tail import Tail
 from tailer.errors import (
     ChainBroken,
@@ -93,9 +93,9 @@ def drive(mirror: FileMirror, *steps: Event) -> None:
 
 
 def resume_and_drive(mirror: FileMirror, *steps: Event) -> Position:
-    position = asyncio.run(mirror.resume())
+    mark = asyncio.run(mirror.resume())
     drive(mirror, *steps)
-    return position
+    return mark.delivered
 
 
 @pytest.fixture
@@ -367,8 +367,7 @@ def mirror_once(path: Path, data: bytes, **options: Any) -> TailerError | None:
     async def run() -> TailerError | None:
         mirror = FileMirror.open(path)
         try:
-            mark = Mark.at(await mirror.resume())
-            tail = Tail(REF, TailOptions(max_window=4096, **options), mark)
+            tail = Tail(REF, TailOptions(max_window=4096, **options), await mirror.resume())
             await Follower(ScriptedObject(data), tail, mirror).catch_up()
         except TailerError as error:
             return mirror.settle(error)
@@ -454,7 +453,8 @@ def test_each_object_below_a_folder_has_its_own_file(tmp_path: Path) -> None:
     folder = tmp_path / "made" / "on the way"
     keys = ["a", "a/b", "a//b", "../a", "a/..", "日志.log"]
     for key in keys:
-        drive(FileMirror.open_below(folder, ObjectRef("b", key)), batch(0, key.encode()))
+        data = key.encode()
+        drive(FileMirror.open_below(folder, ObjectRef("b", key)), batch(0, data), proof(len(data)))
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert sorted(path.read_text() for path in files) == sorted(keys)
     assert all(folder / "b" in path.parents for path in files)

@@ -1,0 +1,76 @@
+"""How much of a mirror is proven, kept beside it for as long as it holds more than that.
+
+While catching up, bytes go into the file before the service's CRC-64 has vouched for them. Whoever is killed then
+may leave wrong ones behind; the note tells the next run how far it may cut the file back, and no further.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from typing import TYPE_CHECKING
+
+from tailer.core import crc64
+from tailer.core.position import Position
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_MARK = "%ok"  # no name that `mirror_path` makes has a "%" with a letter behind it that is no hexadecimal digit
+_TEXT = re.compile(rb"(\d+) (\d+)\n")
+_BLOCK = 1 << 20
+
+
+class ProvenNote:
+    """The neighbour ``PATH%ok``: offset and CRC-64 up to which the mirror at PATH is proven."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.with_name(path.name + _MARK)
+        self._stands = True  # as far as is known
+
+    def read(self, descriptor: int, whole: Position) -> Position:
+        """How much of the file open as `descriptor`, which is `whole`, is proven: all of it where there is no note.
+
+        A note that is half written counts as none, since no byte is written before it is whole; so does one about
+        other bytes than those that stand there. Raises OSError.
+        """
+        try:
+            opened = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            self._stands = False
+            return whole
+        with os.fdopen(opened, "rb") as file:
+            text = _TEXT.fullmatch(file.read(100))
+        if text is None:
+            return whole
+        noted = Position(int(text[1]), int(text[2]))
+        return noted if noted.offset <= whole.offset and _crc64(descriptor, noted.offset) == noted.crc64 else whole
+
+    def keep(self, proven: Position) -> None:
+        """Before the first byte behind `proven` is written. Raises OSError, and then there is no note."""
+        self._stands = True
+        try:
+            opened = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+            with os.fdopen(opened, "wb") as file:
+                file.write(b"%d %d\n" % (proven.offset, proven.crc64 or 0))
+        except OSError:
+            with contextlib.suppress(OSError):  # the first error is the one to tell
+                self.drop()
+            raise
+
+    def drop(self) -> None:
+        """All that the file holds is proven. Raises OSError."""
+        if self._stands:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path)
+            self._stands = False
+
+
+def _crc64(descriptor: int, length: int) -> int:
+    """Of the first `length` bytes, or of as many as there are."""
+    offset = crc = 0
+    while block := os.pread(descriptor, min(_BLOCK, length - offset), offset):
+        crc = crc64.update(block, crc)
+        offset += len(block)
+    return crc
