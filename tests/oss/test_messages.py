@@ -68,7 +68,9 @@ def test_sealed_is_sealed_whatever_the_date_looks_like(text):
     assert meta_from_headers(headers(content_length="0", x_oss_sealed_time=text)).sealed
 
 
-@pytest.mark.parametrize("text", ["", "-1", "+1", "1.0", "0x10", "1e3", "9" * 30, "9223372036854775809", "\u0661"])
+@pytest.mark.parametrize(
+    "text", ["", "-1", "+1", "1.0", "0x10", "1e3", "9" * 30, "9223372036854775809", "\u0661", "12\x1d"]
+)
 def test_absurd_sizes(text):
     """Neither negative nor absurd numbers become a size."""
     with pytest.raises(errors.ProtocolError):
