@@ -6,7 +6,6 @@ and says the same words, so that one expectation serves both.
 
 from __future__ import annotations
 
-import asyncio
 import re
 import sys
 import threading
@@ -150,8 +149,11 @@ class Heard(NamedTuple):
     events: list[Event]
 
 
-def read_impatiently(tail: Faulty, transport: Kind, read_timeout: float) -> Heard:
-    """The object from its first byte to its end, by a consumer whose read time-out is short: by default it is 20 s."""
+async def read_impatiently(tail: Faulty, transport: Kind, read_timeout: float) -> Heard:
+    """The object from its first byte to its end, by a consumer whose read time-out is short: by default it is 20 s.
+
+    Raises what the consumer raises.
+    """
     settings = ServiceSettings(
         StaticCredentials(Credentials(tail.server.access_key_id, tail.server.access_key_secret)),
         endpoint=Endpoint.parse(tail.environment["OSS_ENDPOINT"]),
@@ -164,12 +166,8 @@ def read_impatiently(tail: Faulty, transport: Kind, read_timeout: float) -> Hear
     def note(_: ObjectRef, event: Event) -> None:
         heard.events.append(event)
 
-    async def read() -> bytes:
-        consumer = tailer.Consumer(tail.address, follow=False, on_event=note, service=settings)
-        async with consumer:
-            return b"".join([bytes(batch.data) async for batch in consumer])
-
-    return heard._replace(data=asyncio.run(read()))
+    async with tailer.Consumer(tail.address, follow=False, on_event=note, service=settings) as consumer:
+        return heard._replace(data=b"".join([bytes(batch.data) async for batch in consumer]))
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
 import threading
 from collections import deque
@@ -23,10 +24,15 @@ class Conduct(Enum):
     NONSENSE = "answers what is not HTTP"
     SINGLE_BYTES = "hands answers on byte by byte"
     SPEAKS_ON = "sends more bytes behind each answer than belong to it"
+    FLIPS_A_BIT = "turns over one bit of each answer's head, another one each time"
     FORGES = "sends another answer behind each, which nobody asked for"
 
 
 _FORGED = b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-3/4\r\nContent-Length: 4\r\n\r\nevil"
+
+
+_bits = itertools.count(0, 37)
+"""Which bit is turned over next; a step that meets every bit of a head in the end."""
 
 
 class Proxy:
@@ -129,11 +135,21 @@ def _hand_on(data: bytes, sink: socket.socket, conduct: Conduct) -> bool:
                 sink.sendall(bytes([byte]))
         case Conduct.SPEAKS_ON:
             sink.sendall(data + b"<html>and another thing</html>")
+        case Conduct.FLIPS_A_BIT:
+            sink.sendall(_flipped(data))
         case Conduct.FORGES:
             sink.sendall(data + _FORGED)
         case Conduct.PASS:
             sink.sendall(data)
     return True
+
+
+def _flipped(data: bytes) -> bytes:
+    head = data.find(b"\r\n\r\n")
+    if head < 0:
+        return data
+    byte, bit = divmod(next(_bits) % (8 * head), 8)
+    return data[:byte] + bytes([data[byte] ^ 1 << bit]) + data[byte + 1 :]
 
 
 def _close(connection: socket.socket) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tailer.errors import TailerError
 from tailer.local import Fault
-from tests.faults.conftest import TEXT, begins, command_only
+from tests.faults.conftest import TEXT, begins, command_only, library_only, read_impatiently
+from tests.faults.proxy import Conduct
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tailer.oss.transport import Kind
     from tests.faults.conftest import Faulty
+    from tests.faults.proxy import Proxy
 
 FLIP = Fault("flip-bit", operation="GetObject", at=5)
 FLIP_ONCE = Fault("flip-bit", operation="GetObject", at=5, count=1)
@@ -174,6 +179,26 @@ def test_crc_missing_in_one_answer(tail: Faulty) -> None:
         done = running.end()
     assert done[:2] == (3, TEXT)
     assert "the service states no CRC-64 for it" in done.stderr
+
+
+@library_only
+def test_bit_flipped_in_the_head_of_an_answer(tail: Faulty, transport: Kind, proxy: Proxy) -> None:
+    """Any bit of the status line and of the headers: the right bytes, or none and an error that says why."""
+    proxy.misbehave(Conduct.FLIPS_A_BIT, times=60)
+
+    async def read() -> bytes | TailerError:
+        try:
+            return (await read_impatiently(tail, transport, 0.5)).data
+        except TailerError as error:
+            return error
+
+    async def read_often() -> list[bytes | TailerError]:
+        return await asyncio.gather(*(read() for _ in range(60)))
+
+    outcomes = asyncio.run(read_often())
+    assert [found for found in outcomes if not isinstance(found, TailerError) and found != TEXT] == []
+    assert outcomes.count(TEXT) > 10
+    assert proxy.behaves
 
 
 LIES = {

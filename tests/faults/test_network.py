@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -76,7 +77,7 @@ def test_slow_body(tail: Faulty) -> None:
 def test_stall(tail: Faulty, transport: Kind, at: int | None) -> None:
     """Silence for longer than the read time-out ends the request, and it is made anew."""
     tail.suffers(Fault("stall", operation="GetObject", at=at, seconds=5.0, count=1))
-    heard = read_impatiently(tail, transport, 0.3)
+    heard = asyncio.run(read_impatiently(tail, transport, 0.3))
     assert heard.data == TEXT
     (failed,) = (event for event in heard.events if isinstance(event, Failed))
     assert isinstance(failed.error, RequestTimeout)
@@ -86,7 +87,7 @@ def test_stall(tail: Faulty, transport: Kind, at: int | None) -> None:
 def test_peer_that_vanished(tail: Faulty, transport: Kind, proxy: Proxy) -> None:
     """A half-open connection: the request is taken, and nothing ever comes back."""
     proxy.misbehave(Conduct.SILENT)
-    heard = read_impatiently(tail, transport, 0.3)
+    heard = asyncio.run(read_impatiently(tail, transport, 0.3))
     assert heard.data == TEXT
     (failed,) = (event for event in heard.events if isinstance(event, Failed))
     assert isinstance(failed.error, RequestTimeout)

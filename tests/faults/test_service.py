@@ -65,13 +65,14 @@ def test_refusals_while_following(tail: Faulty) -> None:
         assert len(running.stderr.splitlines()) == 1
 
 
-def test_throttled(tail: Faulty) -> None:
-    """429: the service is not asked again before the time that it names (x-oss-qos-delay-time)."""
+@pytest.mark.parametrize("status", [429, 503])
+def test_throttled(tail: Faulty, status: int) -> None:
+    """The service is not asked again before the time that it names (x-oss-qos-delay-time)."""
     with tail.follows() as running:
         running.wait_for_output(TEXT)
         tail.grows(b"four\n")
         running.wait_for_output(TEXT + b"four\n")
-        tail.suffers(Fault("status", status=429, code="QpsLimitExceeded", delay_ms=800, count=1))
+        tail.suffers(Fault("status", status=status, code="QpsLimitExceeded", delay_ms=800, count=1))
         running.wait_for(lambda: tail.suffered == 1)
         refused = time.monotonic()
         tail.grows(b"five\n")
