@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import catchup, checkpoints, latency, local, small
+from benchmarks import catchup, checkpoints, latency, local, mirror, small
 
 REPORT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 SECTIONS = {
@@ -18,6 +18,7 @@ SECTIONS = {
     "shaped": catchup.slow_line,
     "latency": latency.append_to_output,
     "checkpoints": checkpoints.cost,
+    "mirror": mirror.into_files,
     "startup": small.start_up,
     "idle": small.idle_poll,
     "local": local.server,

@@ -2,7 +2,7 @@
 
 _oss_tail_options='-c --bytes= -f --follow --follow= -F -n --lines= --max-unchanged-stats= --pid= -q --quiet --silent
   --retry -s --sleep-interval= -v --verbose -z --zero-terminated --help --version
-  --from= --once --exit-idle= -o --output= --exec= --json --checkpoint= --group= --integrity= --poll= --progress --no-progress --metrics= --no-glob
+  --from= --once --exit-idle= -o --output= --fsync= --keep-generations --exec= --json --checkpoint= --group= --integrity= --poll= --progress --no-progress --metrics= --no-glob
   --endpoint= --region= --profile= --no-sign-request --debug'
 
 # The sections of ossutil's configuration file.
@@ -17,6 +17,7 @@ _oss_tail_value() {
     --follow) COMPREPLY=($(compgen -W 'descriptor name' -- "$2")) ;;
     --from) COMPREPLY=($(compgen -W 'start end' -- "$2")) ;;
     --integrity) COMPREPLY=($(compgen -W 'chain strict off' -- "$2")) ;;
+    --fsync) COMPREPLY=($(compgen -W 'never close batch' -- "$2")) ;;
     --poll) COMPREPLY=($(compgen -W 'head get' -- "$2")) ;;
     --pid) COMPREPLY=($(compgen -W "$(ps -A -o pid= 2>/dev/null)" -- "$2")) ;;
     --profile) COMPREPLY=($(compgen -W "$(_oss_tail_profiles)" -- "$2")) ;;

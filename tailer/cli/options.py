@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tailer.cli.getopt import Option, read
 from tailer.errors import UsageError
+from tailer.sinks.fsync import NEVER, Fsync, parse_fsync
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,6 +47,11 @@ OPTIONS: tuple[Option, ...] = (
     Option("o", ("output",), "PATH", _OSS,
            "mirror the object into the file PATH, or every object into the folder PATH/; a file that is there "
            "is checked and continued"),
+    Option("", ("fsync",), "{never|close|batch|TIME,SIZE}", _OSS,
+           "with -o, force what was written to the disk: never (default), at the end, after every batch, or at the "
+           "latest after a TIME as 5s or a SIZE as 64M, or both"),
+    Option("", ("keep-generations",), None, _OSS,
+           "with -o, keep the file of an object that was replaced as PATH%g0, of the next one as PATH%g1, and so on"),
     Option("", ("exec",), "COMMAND", _OSS,
            "run COMMAND by sh for each batch of lines, which it gets on standard input; when it fails, follow "
            "tries the same lines again"),
@@ -105,6 +111,8 @@ class Options:
     once: bool = False
     exit_idle: float | None = None
     output: str | None = None
+    fsync: Fsync = NEVER
+    keep_generations: bool = False
     exec: str | None = None
     json: bool = False
     checkpoint: str | None = None
@@ -160,6 +168,8 @@ def _apply(options: Options, name: str, value: str | None) -> Options:
     if name in ("sleep-interval", "exit-idle"):
         field_name = "interval" if name == "sleep-interval" else "exit_idle"
         return _with(options, field_name, _seconds(value))
+    if name == "fsync":
+        return _with(options, name, parse_fsync(value))
     if name in _CHOICES:
         return _with(options, name, _choice(value, _CHOICES[name], f"--{name}"))
     return _with(options, name, value)
@@ -179,6 +189,7 @@ _FLAGS: dict[str, dict[str, Any]] = {
     "help": {"show": "help"},
     "version": {"show": "version"},
     "once": {"once": True},
+    "keep-generations": {"keep_generations": True},
     "json": {"json": True},
     "progress": {"progress": True},
     "no-progress": {"progress": False},
@@ -204,6 +215,9 @@ def _settled(options: Options) -> Options:
         raise UsageError("missing operand: which object? (oss://BUCKET/KEY)")
     if options.output is not None:
         _check_output(options)
+    elif options.fsync != NEVER or options.keep_generations:
+        name = "--keep-generations" if options.keep_generations else "--fsync"
+        raise UsageError(f"{name} needs --output PATH: it is about the file of a mirror")
     _check_checkpoint(options)
     if options.exec is not None:
         _check_exec(options)

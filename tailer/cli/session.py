@@ -142,9 +142,17 @@ class Session:
             await self._begin_all(refs)
             await self._follow_all()
         finally:
-            for job in self._live:
-                await job.sink.close()
+            await self._close_all()
         return self._status
+
+    async def _close_all(self) -> None:
+        """Those that have not come to an end of their own. One that cannot finish does not keep the others from it."""
+        for job in self._live:
+            try:
+                await job.sink.close()
+            except SinkError as error:
+                self._messages.say(error)
+                self._note(UNREADABLE)
 
     def _note(self, status: int) -> None:
         self._status = max(self._status, status)
@@ -207,10 +215,13 @@ class Session:
     def _mirror(self, ref: ObjectRef, output: str) -> FileMirror:
         from tailer.sinks.file import FileMirror
 
-        proof = self._tail_options.integrity is not Integrity.OFF
-        if output.endswith("/"):
-            return FileMirror.open_below(output, ref, expect_proof=proof)
-        return FileMirror.open(output, expect_proof=proof)
+        below = output.endswith("/")
+        open_ = partial(FileMirror.open_below, output, ref) if below else partial(FileMirror.open, output)
+        return open_(
+            fsync=self._options.fsync,
+            expect_proof=self._tail_options.integrity is not Integrity.OFF,
+            keep_generations=self._options.keep_generations,
+        )
 
     def _hear(self) -> None:
         self._last_news = time.monotonic()
@@ -393,7 +404,9 @@ class Session:
         await self._end(job, error)
 
     async def _end(self, job: _Job, error: TailerError | None = None) -> None:
-        """Nothing more comes of this object; whoever counts or draws hears of it."""
+        """Nothing more comes of this object; whoever counts or draws hears of it. Once: its closing may fail."""
+        if job not in self._live:
+            return
         self._live.remove(job)
         if self._progress is not None:
             self._progress.finish(job.ref)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tailer.cli.options import OPTIONS, Amount, Options, help_text, parse
 from tailer.errors import UsageError
+from tailer.sinks.fsync import AT_CLOSE, EACH_BATCH, NEVER, Fsync
 
 
 @pytest.mark.parametrize(
@@ -115,6 +116,37 @@ def test_everything_of_ours() -> None:
         exit_idle=3.0,
         zero=True,
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "policy"),
+    [
+        ("never", NEVER),
+        ("close", AT_CLOSE),
+        ("batch", EACH_BATCH),
+        ("5s", Fsync(seconds=5.0)),
+        ("0.5s", Fsync(seconds=0.5)),
+        ("64M", Fsync(bytes=64 << 20)),
+        ("1000", Fsync(bytes=1000)),
+        ("64K,1s", Fsync(seconds=1.0, bytes=64 << 10)),
+    ],
+)
+def test_when_to_fsync(text: str, policy: Fsync) -> None:
+    assert parse(["-o", "copy", "--fsync", text, "x"]).fsync == policy
+
+
+@pytest.mark.parametrize(
+    "text", ["", "always", "0", "0s", "-1s", "1s,2s", "1M,2M", "1s,", "s", "5S", "1e3", "٣s", "2" * 400]
+)
+def test_a_wrong_fsync_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="for '--fsync': never, close, batch, a time"):
+        parse(["-o", "copy", f"--fsync={text}", "x"])
+
+
+@pytest.mark.parametrize("words", [["--fsync=close"], ["--keep-generations"]])
+def test_what_is_about_a_mirror_needs_one(words: list[str]) -> None:
+    with pytest.raises(UsageError, match=rf"{words[0].split('=')[0]} needs --output PATH"):
+        parse([*words, "x"])
 
 
 def test_help_wins_over_what_comes_after_it() -> None:

@@ -33,6 +33,7 @@ from tailer.errors import (
 )
 from tailer.follow import Follower
 from tailer.sinks.file import FileMirror
+from tailer.sinks.fsync import AT_CLOSE
 from tailer.sinks.retry import Retrying
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ def test_a_cancelled_write_is_finished_before_the_file_is_closed(path: Path) -> 
 
 
 def test_closing_twice_and_with_fsync_is_fine(path: Path) -> None:
-    mirror = FileMirror.open(path, sync=True)
+    mirror = FileMirror.open(path, fsync=AT_CLOSE)
     drive(mirror, batch(0, b"kept"))
     asyncio.run(mirror.close())
     assert path.read_bytes() == b"kept"
@@ -277,7 +278,7 @@ def test_a_refusal_of_its_own_is_settled_already(path: Path) -> None:
 
 def test_once_proven_the_file_may_be_started_over(path: Path) -> None:
     path.write_bytes(b"12345")
-    steps = [proof(5), Replaced(1, "its version changed"), batch(0, b"new", 1)]
+    steps = [proof(5), Replaced(1, "its version changed"), batch(0, b"new", 1), proof(3)]
     resume_and_drive(FileMirror.open(path), *steps)
     assert path.read_bytes() == b"new"
 
