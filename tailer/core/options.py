@@ -50,7 +50,7 @@ class TailOptions:
     delimiter: bytes | None = None
     max_record: int = 1024 * 1024
     pace: Pace = field(default_factory=Pace)
-    max_window: int = 2 * 1024 * 1024
+    max_window: int = 4 * 1024 * 1024
     max_depth: int = 16
     max_ahead: int = 40 * 1024 * 1024
     attempts: int = 4

@@ -10,20 +10,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+from collections import deque
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from tailer.errors import ConnectError, ConnectionLost, RequestTimeout
+from tailer.errors import ConnectError, RequestTimeout
 from tailer.oss.transport import IDLE_SECONDS, USER_AGENT, Kind, failure, mapped, upload_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     from tailer.oss.transport import Data, Response, Timeouts
 
 _MAX_HEAD = 64 * 1024
 _MAX_LINE = 1024  # of the framing of a chunked body
 _PIECE = 256 * 1024
+_KEPT_BUFFERS = 8
 _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [^\r\n]*)?")
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n\0]*?)[ \t]*")
 _SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?")
@@ -42,6 +44,7 @@ class DirectTransport:
         self._timeouts = timeouts
         self._idle: dict[_Place, list[_Connection]] = {}
         self._open: set[_Connection] = set()
+        self._buffers = _Buffers()
 
     @contextlib.asynccontextmanager
     async def open(
@@ -51,7 +54,7 @@ class DirectTransport:
         with mapped(url):
             place, head = _request_head(method, url, headers, body)
             connection, answer = await self._exchange(place, method, url, head, body)
-        response = _DirectResponse(connection, answer, url, has_body=method != "HEAD")
+        response = _DirectResponse(connection, answer, self._buffers, url, has_body=method != "HEAD")
         try:
             yield response
         finally:
@@ -375,12 +378,46 @@ class _Connection(asyncio.BufferedProtocol):
             waiter.set_exception(TimeoutError())
 
 
+class _Buffers:
+    """Memory for bodies, used again once nobody looks at it any more.
+
+    Making a large buffer and touching its pages for the first time costs more than filling it.
+    """
+
+    def __init__(self) -> None:
+        self._kept: deque[bytearray] = deque(maxlen=_KEPT_BUFFERS)
+
+    def take(self, size: int) -> memoryview:
+        """Writable memory of `size` bytes. It is taken back when the last view of it is gone."""
+        if size < _PIECE:
+            return memoryview(bytearray(size))
+        for _ in range(len(self._kept)):
+            buffer = self._kept[0]
+            self._kept.rotate(-1)
+            if len(buffer) >= size and _is_unseen(buffer):
+                return memoryview(buffer)[:size]
+        buffer = bytearray(size)
+        self._kept.append(buffer)
+        return memoryview(buffer)
+
+
+def _is_unseen(buffer: bytearray) -> bool:
+    """Is there no memoryview of it? As long as there is one, its size cannot change."""
+    try:
+        buffer.append(0)
+    except BufferError:
+        return False
+    buffer.pop()
+    return True
+
+
 class _DirectResponse:
     """An answer. `complete` once its body, if any, was read to the end."""
 
-    def __init__(self, connection: _Connection, head: _Head, url: str, *, has_body: bool) -> None:
+    def __init__(self, connection: _Connection, head: _Head, buffers: _Buffers, url: str, *, has_body: bool) -> None:
         self._connection = connection
         self._head = head
+        self._buffers = buffers
         self._url = url
         self.status = head.status
         self.complete = not has_body or head.status in (204, 304)
@@ -404,10 +441,10 @@ class _DirectResponse:
             return memoryview(body)[:limit]
 
     async def _read_counted(self, length: int, limit: int) -> Data:
-        body = bytearray(min(length, limit))
-        await self._connection.fill(memoryview(body))
+        body = self._buffers.take(min(length, limit))
+        await self._connection.fill(body)
         self.complete = length <= limit
-        return memoryview(body)
+        return body.toreadonly()
 
     async def chunks(self) -> AsyncIterator[Data]:
         if self.complete:

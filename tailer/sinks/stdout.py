@@ -39,6 +39,7 @@ class OutputStream:
         except OSError as error:
             raise _write_error(error) from error
         self._is_file = stat.S_ISREG(mode)
+        self._is_null = _is_null_device(descriptor)
         if stat.S_ISFIFO(mode):
             _enlarge_pipe(descriptor)
         self._executor: ThreadPoolExecutor | None = None
@@ -82,6 +83,8 @@ class OutputStream:
 
     def _fits_at_once(self, size: int) -> bool:
         """A pipe that is writable at all takes PIPE_BUF bytes without waiting (pipe(7))."""
+        if self._is_null:
+            return True
         if self._is_file:
             return size <= _DIRECT_TO_FILE
         if size > select.PIPE_BUF:
@@ -99,6 +102,14 @@ class OutputStream:
         self._writing = loop.run_in_executor(self._executor, _write_in_full, self._descriptor, view)
         self._writing.add_done_callback(_look_at_outcome)
         await asyncio.shield(self._writing)
+
+
+def _is_null_device(descriptor: int) -> bool:
+    """It takes everything at once."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(os.devnull))
+    except OSError:
+        return False
 
 
 def _enlarge_pipe(descriptor: int) -> None:

@@ -30,7 +30,7 @@ def _clean_environment(monkeypatch):
 
 @pytest.fixture(params=["direct", "fast", "httpx"])
 def kind(request):
-    """Every test that asks for it runs over both transports."""
+    """Every test that asks for it runs over every transport."""
     return request.param
 
 
