@@ -7,6 +7,8 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -168,3 +170,29 @@ def test_a_read_only_file_system_is_one_line(oss_tail: OssTail, read_only: Path,
     assert done.status == 1
     assert done.stderr.startswith(f"oss-tail: cannot mirror to '{read_only}/")
     assert "Read-only file system" in done.stderr.splitlines()[0]
+
+
+def test_ctrl_c_tells_of_a_sync_that_fails(oss_tail: OssTail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The signal comes once the bytes are there; the fsync at the end is refused."""
+    address, path = oss_tail.renew("ctrl-c", b"first\n"), tmp_path / "copy"
+    idle = threading.Event()
+
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def interrupt() -> None:
+        deadline = time.monotonic() + 30
+        while not idle.wait(0.01) and time.monotonic() < deadline:
+            if path.exists() and path.read_bytes() == b"first\n":
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+
+    monkeypatch.setattr(os, "fsync", fail)
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        done = oss_tail.here([*FOLLOW, "--exit-idle=60", "--fsync=close", "-o", str(path), address])
+    finally:
+        idle.set()
+        thread.join()
+    assert (done.status, done.stderr) == (130, f"oss-tail: cannot sync '{path}': Input/output error\n")

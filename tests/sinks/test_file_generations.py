@@ -274,3 +274,24 @@ def test_no_descriptor_is_left_open(path: Path) -> None:
     drive(FileMirror.open(path), proof(3), ANOTHER, batch(0, b"x", 1))
     drive(FileMirror.open(path), batch(1, b"?"), error=ChainBroken("x"))
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+HOSTILE = [
+    *("../../etc/passwd", "/etc/passwd", "a/../../b", "..", ".", "./a", "//", "/", "a/", "a//b", "a/./b"),
+    *("nul\0key", "con", "dots...", " space ", "new\nline", "esc\x1b[2J", "back\\slash", "~", "-o", "%2e%2e"),
+    *("a", "a/b", "a/b/c", "a%", "a%/b", "a%new", "a%ok", "a%g0", "k" * 255, "k" * 1023, "k" * 300 + "/k"),
+]
+
+
+def test_whatever_a_key_is_its_file_lies_in_the_folder_and_is_its_own(tmp_path: Path) -> None:
+    """Each with a second generation that is not proven, so that every neighbour stands there as well."""
+    folder = tmp_path / "in" / "mirrors"
+    for key in HOSTILE:
+        old = f"old {key}".encode()
+        steps = [batch(0, old), proof(len(old)), ANOTHER, batch(0, key.encode(), 1)]
+        drive(FileMirror.open_below(folder, ObjectRef("b", key)), *steps)
+    for key in HOSTILE:
+        drive(FileMirror.open_below(folder, ObjectRef("b", key)), proof(len(key.encode())))
+    found = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert sorted(path.read_bytes() for path in found) == sorted(key.encode() for key in HOSTILE)
+    assert all(path.is_relative_to(folder / "b") for path in found)
