@@ -9,6 +9,9 @@
             await process(batch)
             await consumer.commit(batch)
 
+    with tailer.Appender("oss://bucket/app.log") as out:
+        out.append(b"done when this returns")
+
 Nothing is imported before it is asked for.
 """
 
@@ -18,6 +21,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tailer.appender import Appender, AppenderOptions, BlockingAppender
     from tailer.config import resolve_service
     from tailer.consumer import Consumer, ConsumerOptions, Lines, lines, tail
     from tailer.core.events import (
@@ -32,12 +36,15 @@ if TYPE_CHECKING:
         Truncated,
     )
     from tailer.core.position import ObjectRef, Position
-    from tailer.errors import IntegrityError, ServiceError, TailerError, UsageError
+    from tailer.errors import IntegrityError, PositionConflict, ServiceError, TailerError, UsageError
     from tailer.version import __version__
 
 __all__ = [
     "Appeared",
+    "Appender",
+    "AppenderOptions",
     "Batch",
+    "BlockingAppender",
     "Consumer",
     "ConsumerOptions",
     "Event",
@@ -46,6 +53,7 @@ __all__ = [
     "Lines",
     "ObjectRef",
     "Position",
+    "PositionConflict",
     "Record",
     "Replaced",
     "Rewound",
@@ -61,12 +69,13 @@ __all__ = [
 ]
 
 _HOMES = {
+    **dict.fromkeys(("Appender", "AppenderOptions", "BlockingAppender"), "appender"),
     **dict.fromkeys(("Consumer", "ConsumerOptions", "Lines", "lines", "tail"), "consumer"),
     **dict.fromkeys(
         ("Appeared", "Batch", "Event", "Gone", "Record", "Replaced", "Rewound", "Sealed", "Truncated"), "core.events"
     ),
     **dict.fromkeys(("ObjectRef", "Position"), "core.position"),
-    **dict.fromkeys(("IntegrityError", "ServiceError", "TailerError", "UsageError"), "errors"),
+    **dict.fromkeys(("IntegrityError", "PositionConflict", "ServiceError", "TailerError", "UsageError"), "errors"),
     "__version__": "version",
     "resolve_service": "config",
 }

@@ -26,11 +26,14 @@
     │   ├── RequestTimeout             nothing came for too long
     │   └── ConnectionLost             the connection broke, or the body was shorter than announced
     ├── ProtocolError                  an answer that no OSS gives: a proxy, a bug, an attack
+    │   ├── AppendMisfits              an append answered with a length or CRC-64 that the bytes do not have
     │   └── RangeIgnored               200 to a ranged GET, or a Content-Range that is not the one asked for
     ├── IntegrityError                 the bytes read are not the bytes that the service vouches for
     │   ├── ChainBroken                two readings of the same bytes, and the CRC-64 stated for them is another
     │   ├── ObjectReplaced             the followed object is gone or another one stands in its place
+    │   ├── PositionConflict           an object is not as its writer left it: `ours`, `theirs`
     │   └── CrcMissing                 the service states no CRC-64, so nothing can be proven
+    ├── ObjectFull                     the append would make the object longer than an appendable one can be
     ├── SinkError                      the receiving side did not take a batch
     │   ├── SinkBusy                   it did not take it now, and may later: a full disk, a 503, a failed command
     │   └── OutputClosed               the reader of a pipe went away: the end, and not worth a word
@@ -222,6 +225,10 @@ class RangeIgnored(ProtocolError):
     """A ranged GET was not answered by exactly that range; its body was not used."""
 
 
+class AppendMisfits(ProtocolError):
+    """A 200 to an append with another length or CRC-64 than the object should have now."""
+
+
 class IntegrityError(TailerError):
     """The bytes read are not the ones that the service vouches for."""
 
@@ -234,10 +241,24 @@ class ObjectReplaced(IntegrityError):
     """The object that was followed is gone, or another stands in its place."""
 
 
+class PositionConflict(IntegrityError):
+    """The object is not as its writer left it: another writer added to it, replaced it or deleted it.
+
+    `ours` is where the writer left it, `theirs` how it was found: length in bytes and CRC-64 of all of it.
+    """
+
+    ours: tuple[int, int | None] = (0, None)
+    theirs: tuple[int, int | None] = (0, None)
+
+
 class CrcMissing(IntegrityError):
     """The service states no CRC-64 for this object."""
 
     hint = "--integrity off follows it unproven"
+
+
+class ObjectFull(TailerError):
+    """An append that was not sent: the object would be longer than an appendable one can be."""
 
 
 class SinkError(TailerError):

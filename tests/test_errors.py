@@ -24,6 +24,7 @@ RETRIABLE = {
     "RequestTimeout",
     "ConnectionLost",
     "ProtocolError",
+    "AppendMisfits",
     "RangeIgnored",
     "SinkBusy",
     "CheckpointError",

@@ -47,6 +47,7 @@ def output(server: tailer.local.LocalServer, name: str, *arguments: str) -> str:
 
 def test_every_example_has_its_test() -> None:
     assert sorted(path.name for path in EXAMPLES.glob("*.py")) == [
+        "append.py",
         "consumer.py",
         "exactly_once.py",
         "handler.py",
@@ -57,6 +58,12 @@ def test_every_example_has_its_test() -> None:
 def test_lines(server: tailer.local.LocalServer) -> None:
     server.store.append("bucket", "lines", 0, b"fine\nERROR one\nERROR two\n")
     assert output(server, "lines.py", "ERROR", "oss://bucket/lines") == "2\n"
+
+
+def test_append(server: tailer.local.LocalServer) -> None:
+    assert output(server, "append.py", "oss://bucket/words", "one", "two").startswith("oss://bucket/words has 8 bytes")
+    assert output(server, "append.py", "oss://bucket/words", "three").startswith("oss://bucket/words has 14 bytes")
+    assert server.store.read("bucket", "words") == b"one\ntwo\nthree\n"
 
 
 def test_handler(server: tailer.local.LocalServer, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ FLOORS = [
     {"follow", "append"},
     {"checkpoints", "sinks", "metrics", "verify"},
     {"discovery", "config"},
-    {"consumer"},
+    {"consumer", "appender"},
     {"service"},
     {"cli"},
     {"__init__", "__main__"},

@@ -18,9 +18,10 @@ PAGE = (ROOT / "docs" / "library.md").read_text()
 API = ROOT / "tests" / "typing" / "api.py"
 
 NAMES = [
-    "Appeared", "Batch", "Consumer", "ConsumerOptions", "Event", "Gone", "IntegrityError", "Lines", "ObjectRef",
-    "Position", "Record", "Replaced", "Rewound", "Sealed", "ServiceError", "TailerError", "Truncated", "UsageError",
-    "__version__", "lines", "resolve_service", "tail",
+    "Appeared", "Appender", "AppenderOptions", "Batch", "BlockingAppender", "Consumer", "ConsumerOptions", "Event",
+    "Gone", "IntegrityError", "Lines", "ObjectRef", "Position", "PositionConflict", "Record", "Replaced", "Rewound",
+    "Sealed", "ServiceError", "TailerError", "Truncated", "UsageError", "__version__", "lines", "resolve_service",
+    "tail",
 ]  # fmt: skip
 
 
@@ -85,7 +86,7 @@ def test_the_page_names_every_method_of_a_consumer_and_links_to_every_example() 
 
 def test_the_programs_on_the_page_are_python_and_use_only_public_names() -> None:
     programs = re.findall(r"^```python\n(.*?)^```$", PAGE, re.M | re.S)
-    assert len(programs) == 4
+    assert len(programs) == 5
     for program in programs:
         compile(program, "library.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     assert set(re.findall(r"tailer\.(\w+)", PAGE)) <= set(NAMES)

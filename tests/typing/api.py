@@ -68,3 +68,22 @@ async def consume() -> None:
     except (tailer.UsageError, tailer.ServiceError, tailer.IntegrityError) as error:
         known_error: tailer.TailerError = error
         print(known_error, tailer.__version__)
+
+
+async def write_in_a_loop() -> tailer.Position:
+    options: tailer.AppenderOptions = {"flush_interval": 0.1, "on_conflict": "continue", "metadata": {"a": "b"}}
+    async with tailer.Appender("oss://bucket/app.log", **options) as out:
+        await out.write(b"later")
+        await out.append(b"now")
+        return await out.flush()
+
+
+def write() -> tailer.Position:
+    try:
+        with tailer.Appender("oss://bucket/app-{n:06}.log", pattern=True) as out:
+            known_kind: tailer.BlockingAppender = out
+            known_kind.write(b"later")
+            return out.append(b"now")
+    except tailer.PositionConflict as conflict:
+        print(conflict.ours, conflict.theirs)
+        raise
