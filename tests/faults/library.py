@@ -16,7 +16,7 @@ import tailer
 from tailer.cli.messages import Messages, quote
 from tailer.cli.options import parse
 from tailer.cli.output import Announced
-from tailer.errors import IntegrityError, ObjectNotFound, TailerError
+from tailer.errors import IntegrityError, ObjectNotFound, TailerError, UsageError
 from tailer.oss.address import parse_address
 from tailer.sinks.jsonl import JsonLines, encode_failure
 from tailer.sinks.ledger import Ledger
@@ -54,6 +54,8 @@ class Program:
 
     def __init__(self, options: Options, messages: Messages) -> None:
         (self.address,) = options.addresses
+        if not options.amount.from_start or options.amount.count > 1 or options.output or options.exec:
+            raise UsageError("the library begins at the first byte, and neither mirrors nor runs commands")
         self.options = options
         self.messages = messages
         self.said: dict[ObjectRef, Announced] = {}

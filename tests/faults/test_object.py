@@ -89,7 +89,10 @@ def test_replaced_during_a_later_catch_up_by_name(tail: Faulty) -> None:
 
 
 def test_replaced_during_a_later_catch_up_by_descriptor(tail: Faulty) -> None:
-    """-f: exit 3; whatever went out behind the last proven byte is said to be void."""
+    """-f: exit 3; whatever went out behind the last proven byte is said to be void.
+
+    A window that was under way may meet the end of the shorter object first, which is a 416 and a line of its own.
+    """
     with tail.follows("-f") as running:
         running.wait_for_output(TEXT)
         tail.suffers(SLOW)
@@ -100,7 +103,7 @@ def test_replaced_during_a_later_catch_up_by_descriptor(tail: Faulty) -> None:
         done = running.end()
     assert done.status == 3
     assert done.stdout.startswith(TEXT)
-    assert f"bytes {len(TEXT)} to " in done.stderr.splitlines()[0]
+    assert f"bytes {len(TEXT)} to " in done.stderr
 
 
 @command_only
