@@ -428,7 +428,7 @@ Service and credentials, in this order: option, environment, file, default.
                              the access key, and the token of temporary credentials
   OSSUTIL_CONFIG_FILE, OSSUTIL_PROFILE
                              another file than ~/.ossutilconfig, a section of it
-  OSS_TAIL_TRANSPORT         fast or httpx: which HTTP client to use
+  OSS_TAIL_TRANSPORT         direct, fast or httpx: which HTTP client to use
   HTTPS_PROXY, HTTP_PROXY, NO_PROXY, SSL_CERT_FILE, SSL_CERT_DIR
                              the way there, and whom to trust
 Without any of them: the default chain of the package alibabacloud-credentials, if installed.

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from tailer.errors import ConnectError, RequestTimeout
-from tailer.oss.transport import IDLE_SECONDS, USER_AGENT, Kind, failure, mapped, upload_seconds
+from tailer.oss.http import IDLE_SECONDS, USER_AGENT, Kind, failure, mapped, upload_seconds
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from tailer.oss.transport import Data, Response, Timeouts
+    from tailer.oss.http import Data, Response, Timeouts
 
 _MAX_HEAD = 64 * 1024
 _MAX_LINE = 1024  # of the framing of a chunked body
@@ -36,7 +36,7 @@ _Place = tuple[str, int]
 
 
 class DirectTransport:
-    """Speaks http alone; see `tailer.oss.transport.Transport`."""
+    """Speaks http alone; see `tailer.oss.http.Transport`."""
 
     kind: Kind = "direct"
 

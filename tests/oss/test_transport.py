@@ -21,14 +21,9 @@ import pytest
 import trustme
 
 from tailer import errors
-from tailer.oss.transport import (
-    FastTransport,
-    HttpxTransport,
-    Timeouts,
-    _cancellable,
-    map_error,
-    open_transport,
-)
+from tailer.oss.http import map_error
+from tailer.oss.libraries import FastTransport, HttpxTransport, _cancellable
+from tailer.oss.transport import Timeouts, open_transport
 
 QUERY = "?Signature=VerySecret&x-oss-signature=VerySecret"
 BRIEF = Timeouts(2, 2)
