@@ -167,7 +167,7 @@ class Auditor:
             self._complain(life, f"{entry.object}: {kind} between {known.next} and {entry.start}")
         known.next = end
         known.reached = max(known.reached, end)
-        self._note_time(known, end, entry.at, life)
+        self._note_time(known, entry, end, life)
         self._compare(known, entry, data, life)
         self.ledger.delivered += len(data)
 
@@ -182,12 +182,14 @@ class Auditor:
             else:
                 self.ledger.repeats.append((known.reached - entry.start, oldest.age))
 
-    def _note_time(self, known: _Object, end: int, at: int, life: Life) -> None:
-        while known.delivered and known.delivered[-1].end >= end:
-            known.delivered.pop()
-        index = bisect_left(life.growth, at, key=lambda seen: seen[1])
+    def _note_time(self, known: _Object, entry: Delivery, end: int, life: Life) -> None:
+        """When [start, end) was delivered last; of what lies behind it an earlier life may still be the last one."""
+        index = bisect_left(life.growth, entry.at, key=lambda seen: seen[1])
         moment = life.growth[min(index, len(life.growth) - 1)][0]
-        known.delivered.append(_When(end, None if life.killed is None else max(0.0, life.killed - moment)))
+        first = bisect_left(known.delivered, (entry.start + 1,))
+        behind = bisect_left(known.delivered, (end + 1,))
+        age = None if life.killed is None else max(0.0, life.killed - moment)
+        known.delivered[first:behind] = [_When(end, age)]
 
     def _compare(self, known: _Object, entry: Delivery, data: bytes, life: Life) -> None:
         span = entry.start, entry.start + len(data)

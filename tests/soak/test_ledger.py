@@ -59,6 +59,12 @@ def test_a_repeat_after_a_kill_is_counted_with_its_age(tmp_path: Path) -> None:
     assert (ledger.problems, ledger.repeats) == ([], [(4, 0.5)])
 
 
+def test_a_life_that_did_not_come_as_far_as_the_one_before_is_no_loss(tmp_path: Path) -> None:
+    third = record(8, 14) + record(14, 19)
+    ledger = audit(tmp_path, record(0, 4) + record(4, 8) + record(8, 14), record(4, 8), third)
+    assert (ledger.problems, ledger.repeats) == ([], [(10, 0.5), (6, 0.5)])
+
+
 def test_a_torn_end_of_a_killed_process_is_as_if_not_written(tmp_path: Path) -> None:
     ledger = audit(tmp_path, record(0, 4) + record(4, 8)[:30], record(4, 8) + record(8, 14) + record(14, 19))
     assert (ledger.problems, ledger.torn) == ([], 1)
