@@ -250,6 +250,11 @@ class Appender:
         return self._open_writer().position
 
     @property
+    def exists(self) -> bool:
+        """Whether the object is there, as far as it is known. Raises UsageError like `position`."""
+        return self._open_writer().exists
+
+    @property
     def ref(self) -> ObjectRef:
         """The object that is written to; of a pattern, the present one. Raises UsageError like `position`."""
         return self._open_writer().ref

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from tailer.cli.messages import Messages
 from tailer.cli.options import help_text, parse
+from tailer.cli.process import occupy_standard_descriptors
 from tailer.errors import AddressError, ConfigError, OutputClosed, SinkError, TailerError, UsageError
 from tailer.version import __version__
 
@@ -29,7 +30,7 @@ _INTERRUPTED = 130
 
 def main() -> NoReturn:
     """The entry point. Ends the process, with the exit status or by SIGPIPE when the output lost its reader."""
-    _occupy_standard_descriptors()
+    occupy_standard_descriptors()
     try:
         status = run(sys.argv[1:])
     except KeyboardInterrupt:
@@ -176,16 +177,6 @@ def _metrics(listen: str) -> Metrics:
     metrics = Metrics()
     metrics.serve(host, port)
     return metrics
-
-
-def _occupy_standard_descriptors() -> None:
-    """If 0, 1 or 2 is closed, the next file or socket opened would get its number, and our output."""
-    for descriptor in range(3):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            # The other direction than is used, so that using it is an error still.
-            os.open(os.devnull, os.O_WRONLY if descriptor == 0 else os.O_RDONLY)
 
 
 def _die_by_sigpipe() -> NoReturn:
