@@ -53,7 +53,7 @@ def trouble(oss_tail: OssTail, request: pytest.FixtureRequest) -> Iterator[str]:
     oss_tail.server.faults.clear()
 
 
-BOTH = [(command, "fast") for command in COMMANDS] + [("whole", "httpx"), ("end", "httpx")]
+BOTH = [(command, "direct") for command in COMMANDS] + [("whole", "httpx"), ("end", "httpx")]
 
 
 @pytest.mark.parametrize(("command", "transport"), BOTH)

@@ -102,11 +102,11 @@ class Faulty(OssTail):
             yield running
 
 
-@pytest.fixture(params=["fast", "httpx"])
-def transport(request: pytest.FixtureRequest) -> Kind:
-    """Both of them."""
-    kind: Kind = request.param
-    return kind
+@pytest.fixture(params=["direct", "library"])
+def transport(request: pytest.FixtureRequest, form: Form) -> Kind:
+    """Our own, and one of the two libraries that speak where ours does not: each form has one."""
+    others: dict[Form, Kind] = {"command": "httpx", "library": "fast"}
+    return "direct" if request.param == "direct" else others[form]
 
 
 @pytest.fixture(params=["command", "library"])

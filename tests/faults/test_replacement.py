@@ -33,7 +33,7 @@ SLOW = Fault("slow", operation="GetObject", rate=4e6)
 @pytest.fixture
 def transport() -> Kind:
     """One of them: which object it is, no transport decides."""
-    return "fast"
+    return "direct"
 
 
 @dataclass

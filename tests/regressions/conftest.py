@@ -17,4 +17,4 @@ __all__ = ["form", "server", "tail", "transport"]
 @pytest.fixture
 def transport() -> Kind:
     """One of them: none of these failures lies in HTTP."""
-    return "fast"
+    return "direct"

@@ -86,7 +86,7 @@ async def serving(*answers: int | None, headers: str = "") -> AsyncIterator[Serv
         await listener.wait_closed()
 
 
-@pytest.fixture(params=["fast", "httpx"])
+@pytest.fixture(params=["direct", "fast", "httpx"])
 def kind(request: pytest.FixtureRequest) -> Kind:
     """Every test that asks for it runs over both transports."""
     return request.param  # type: ignore[no-any-return]
