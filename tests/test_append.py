@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
+import subprocess
+import sys
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -36,6 +40,7 @@ from tests.faults.proxy import Conduct, Proxy
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
+    from pathlib import Path
 
     from tailer.local import LocalServer
     from tailer.oss.transport import Kind
@@ -495,3 +500,43 @@ def test_two_writers_racing_under_faults_put_every_record_once_and_in_order(serv
         assert len(numbers) >= per_writer
         assert numbers == list(range(len(numbers)))
     assert server.faults.injected > 5
+
+
+def test_a_server_that_is_killed_again_and_again_has_every_record_once(server: LocalServer, tmp_path: Path) -> None:
+    """kill -9 in the middle of appends; it comes back over the same folder, at the same port."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-c", "import sys; from tailer.cli.local import main; sys.exit(main())"]
+    arguments = ["--root", str(tmp_path), "--port", str(port), "--bucket", "bucket"]
+    ended = threading.Event()
+    kills = 0
+
+    def serve() -> None:
+        nonlocal kills
+        chance = random.Random(5)
+        while not ended.is_set():
+            process = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            assert process.stdout is not None
+            process.stdout.readline()  # it is there
+            ended.wait(chance.uniform(0.3, 0.6))
+            process.kill()
+            process.communicate()
+            kills += 1
+
+    async def act(writer: ObjectWriter) -> None:
+        number = 0
+        while kills < 3 or number < 50:
+            await writer.append(b"%d\n" % number)
+            number += 1
+        ended.set()
+
+    serving = threading.Thread(target=serve)
+    serving.start()
+    try:
+        write(settings(server, endpoint=f"http://127.0.0.1:{port}"), act)
+    finally:
+        ended.set()
+        serving.join()
+    lines = (tmp_path / "bucket" / REF.key).read_text().splitlines()
+    assert len(lines) >= 50
+    assert lines == [str(number) for number in range(len(lines))]
