@@ -58,7 +58,9 @@ model: $(READY)
 soak: $(READY)
 	$(BIN)/python -u -m tests.soak $(SOAK)
 
+# As after an installation by pip: where PYTHONDONTWRITEBYTECODE is set, each start would compile all modules anew.
 bench: $(READY) $(OSS2_READY)
+	$(BIN)/python -m compileall -q tailer
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks
 
 clean:
