@@ -53,8 +53,8 @@ def fast_line(size: int = GIB, runs: int = 11) -> str:
         "From nginx serving a static file with its recorded CRC-64. oss-tail checks the CRC-64 of every byte, "
         f"curl checks nothing. {runs} runs each, in turn; the ratio is the median of the ratios run by run. The file "
         "is made anew each time. On a virtual machine the host hands out memory at the first touch, and writing a new "
-        "file of 1 GiB takes either program between one and four seconds, at random; so 3 GiB are touched and given back "
-        "before each run, but for the rows that say otherwise.\n\n" + table(rows)
+        "file of 1 GiB takes either program between one and four seconds, at random; so 3 GiB are touched and given "
+        "back before each run, but for the rows that say otherwise.\n\n" + table(rows)
     )
 
 
