@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tailer.cli.getopt import Option, read
 from tailer.errors import UsageError
-from tailer.sinks.fsync import NEVER, Fsync, parse_fsync
+from tailer.sinks.fsync import NEVER, Fsync, parse_fsync, parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,6 +50,9 @@ OPTIONS: tuple[Option, ...] = (
     Option("", ("fsync",), "{never|close|batch|TIME,SIZE}", _OSS,
            "with -o, force what was written to the disk: never (default), at the end, after every batch, or at the "
            "latest after a TIME as 5s or a SIZE as 64M, or both"),
+    Option("", ("rotate-size",), "SIZE", _OSS,
+           "with -o, mirror into segments of at most SIZE bytes (as 64M), each named PATH. and the offset of its first "
+           "byte"),
     Option("", ("keep-generations",), None, _OSS,
            "with -o, keep the file of an object that was replaced as PATH%g0, of the next one as PATH%g1, and so on"),
     Option("", ("exec",), "COMMAND", _OSS,
@@ -113,6 +116,7 @@ class Options:
     output: str | None = None
     fsync: Fsync = NEVER
     keep_generations: bool = False
+    rotate_size: int | None = None
     exec: str | None = None
     json: bool = False
     checkpoint: str | None = None
@@ -170,6 +174,8 @@ def _apply(options: Options, name: str, value: str | None) -> Options:
         return _with(options, field_name, _seconds(value))
     if name == "fsync":
         return _with(options, name, parse_fsync(value))
+    if name == "rotate-size":
+        return _with(options, "rotate_size", parse_size(value, "--rotate-size"))
     if name in _CHOICES:
         return _with(options, name, _choice(value, _CHOICES[name], f"--{name}"))
     return _with(options, name, value)
@@ -215,8 +221,9 @@ def _settled(options: Options) -> Options:
         raise UsageError("missing operand: which object? (oss://BUCKET/KEY)")
     if options.output is not None:
         _check_output(options)
-    elif options.fsync != NEVER or options.keep_generations:
-        name = "--keep-generations" if options.keep_generations else "--fsync"
+    elif options.fsync != NEVER or options.keep_generations or options.rotate_size is not None:
+        name = "--rotate-size" if options.rotate_size is not None else "--fsync"
+        name = "--keep-generations" if options.keep_generations else name
         raise UsageError(f"{name} needs --output PATH: it is about the file of a mirror")
     _check_checkpoint(options)
     if options.exec is not None:
@@ -229,6 +236,8 @@ def _settled(options: Options) -> Options:
 def _check_output(options: Options) -> None:
     if not options.output:
         raise UsageError("option '--output' needs a path")
+    if options.rotate_size is not None and options.output.endswith("/"):
+        raise UsageError("--rotate-size mirrors one object: --output must be a file, not a folder")
     for given, name in ((options.json, "--json"), (options.amount_given, "-n, -c and --from")):
         if given:
             raise UsageError(

@@ -216,7 +216,13 @@ class Session:
         from tailer.sinks.file import FileMirror
 
         below = output.endswith("/")
-        open_ = partial(FileMirror.open_below, output, ref) if below else partial(FileMirror.open, output)
+        open_: Callable[..., FileMirror]
+        if self._options.rotate_size is not None:
+            from tailer.sinks.rotated import RotatedMirror
+
+            open_ = partial(RotatedMirror.open, output, rotate_size=self._options.rotate_size)
+        else:
+            open_ = partial(FileMirror.open_below, output, ref) if below else partial(FileMirror.open, output)
         return open_(
             fsync=self._options.fsync,
             expect_proof=self._tail_options.integrity is not Integrity.OFF,

@@ -25,7 +25,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from tailer.core import crc64
 from tailer.core.events import Appeared, Replaced, Rewound, Truncated, Verified
@@ -58,7 +58,7 @@ _ENTER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
-class _Manner:
+class Manner:
     """How a mirror is kept; see `FileMirror.open`."""
 
     fsync: Fsync
@@ -67,7 +67,7 @@ class _Manner:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class Place:
     """Where a mirror stands: the names below `folder` that lead to it, none of them a link."""
 
     folder: Path
@@ -106,7 +106,7 @@ class FileMirror:
     `path` is the file that is written now: the one asked for, or its neighbour ``%new``.
     """
 
-    def __init__(self, descriptor: int, place: _Place, path: Path, manner: _Manner) -> None:
+    def __init__(self, descriptor: int, place: Place, path: Path, manner: Manner) -> None:
         """Take over `descriptor`, a regular file open for reading and writing and locked."""
         self.path = self._asked = path
         self._descriptor = descriptor
@@ -145,8 +145,8 @@ class FileMirror:
         """
         path = Path(path)
         true = Path(os.path.realpath(path))  # what a link leads to is replaced, not the link
-        manner = _Manner(fsync, expect_proof, keep_generations)
-        return cls._locked(lambda: _open_file(path), _Place(true.parent, (true.name,)), path, manner)
+        manner = Manner(fsync, expect_proof, keep_generations)
+        return cls._locked(lambda: open_file(path), Place(true.parent, (true.name,)), path, manner)
 
     @classmethod
     def open_below(
@@ -165,12 +165,12 @@ class FileMirror:
         """
         folder = Path(folder)
         path = mirror_path(folder, ref)
-        place = _Place(folder, path.relative_to(folder).parts)
-        manner = _Manner(fsync, expect_proof, keep_generations)
+        place = Place(folder, path.relative_to(folder).parts)
+        manner = Manner(fsync, expect_proof, keep_generations)
         return cls._locked(lambda: _open_below(place), place, path, manner)
 
     @classmethod
-    def _locked(cls, open_descriptor: Callable[[], int], place: _Place, path: Path, manner: _Manner) -> FileMirror:
+    def _locked(cls, open_descriptor: Callable[[], int], place: Place, path: Path, manner: Manner) -> Self:
         while True:
             with _opening(path):
                 descriptor = open_descriptor()
@@ -243,7 +243,7 @@ class FileMirror:
         try:
             if not batch.verified and self._manner.expect_proof and self._former is None:
                 self._keep_note()
-            _write_in_full(self._descriptor, batch.data, length)
+            self._put(batch, length)
         except OSError as error:
             self._cut(length)
             kind = SinkBusy if error.errno in _FULL else SinkError
@@ -254,6 +254,9 @@ class FileMirror:
         self._slow = perf_counter() - started > _SLOW
         if not self._manner.expect_proof:
             self._inherited, self._proven = 0, Position(batch.end)
+
+    def _put(self, batch: Batch, offset: int) -> None:
+        write_in_full(self._descriptor, batch.data, offset)
 
     async def notice(self, event: Event) -> None:
         """Follow the object: cut off what became void, start over with a new generation.
@@ -326,7 +329,7 @@ class FileMirror:
         path = self._place.path(_NEW)
         with self._place.entered() as folder:
             opened = os.open(path.name, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o666, dir_fd=folder)
-        descriptor = _regular(opened, path)
+        descriptor = regular(opened, path)
         try:
             _lock(descriptor, path)
             os.fchmod(descriptor, stat.S_IMODE(os.fstat(self._descriptor).st_mode))
@@ -498,15 +501,15 @@ class FileMirror:
 # --- opening
 
 
-def _open_file(path: Path) -> int:
-    return _regular(os.open(path, _OPEN_FLAGS, 0o666), path)
+def open_file(path: Path) -> int:
+    return regular(os.open(path, _OPEN_FLAGS, 0o666), path)
 
 
-def _open_below(place: _Place) -> int:
+def _open_below(place: Place) -> int:
     """Open the file at `place` so that no link below its folder leads out."""
     place.folder.mkdir(parents=True, exist_ok=True)
     with place.entered() as here:
-        return _regular(os.open(place.name, _OPEN_FLAGS | os.O_NOFOLLOW, 0o666, dir_fd=here), place.path())
+        return regular(os.open(place.name, _OPEN_FLAGS | os.O_NOFOLLOW, 0o666, dir_fd=here), place.path())
 
 
 @contextlib.contextmanager
@@ -531,7 +534,7 @@ def _enter(parent: int, name: str) -> int:
         return os.open(name, _ENTER_FLAGS, dir_fd=parent)
 
 
-def _regular(descriptor: int, path: Path) -> int:
+def regular(descriptor: int, path: Path) -> int:
     """`descriptor`, or SinkError when it is no regular file: nothing else can be cut back and continued."""
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return descriptor
@@ -562,7 +565,7 @@ def _lock(descriptor: int, path: Path) -> None:
         raise SinkError(f"cannot lock {str(path)!r}: {_reason(error)}") from error
 
 
-def _write_in_full(descriptor: int, data: Buffer, offset: int) -> None:
+def write_in_full(descriptor: int, data: Buffer, offset: int) -> None:
     left = memoryview(data).cast("B")
     while left:
         count = os.pwrite(descriptor, left, offset)

@@ -61,6 +61,14 @@ def parse_fsync(text: str) -> Fsync:
     return Fsync(seconds=seconds, bytes=size)
 
 
+def parse_size(text: str, option: str) -> int:
+    """A number of bytes, at least 1, as ``64M`` (K, M, G: powers of 1024). Raises UsageError."""
+    count = _SIZE.fullmatch(text)
+    if count is None or not int(count[1]):
+        raise UsageError(f"invalid argument '{text[:60]}' for '{option}': a number of bytes, as 64M")
+    return int(count[1]) * _UNITS[count[2]]
+
+
 class Syncing(Protocol):
     """A sink that can force what it took to the disk."""
 

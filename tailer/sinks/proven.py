@@ -35,17 +35,21 @@ class ProvenNote:
         A note that is half written counts as none, since no byte is written before it is whole; so does one about
         other bytes than those that stand there. Raises OSError.
         """
+        noted = self.noted()
+        if noted is None or noted.offset > whole.offset:
+            return whole
+        return noted if _crc64(descriptor, noted.offset) == noted.crc64 else whole
+
+    def noted(self) -> Position | None:
+        """What the note says, None where there is none or half of one. Raises OSError."""
         try:
             opened = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
             self._stands = False
-            return whole
+            return None
         with os.fdopen(opened, "rb") as file:
             text = _TEXT.fullmatch(file.read(100))
-        if text is None:
-            return whole
-        noted = Position(int(text[1]), int(text[2]))
-        return noted if noted.offset <= whole.offset and _crc64(descriptor, noted.offset) == noted.crc64 else whole
+        return None if text is None else Position(int(text[1]), int(text[2]))
 
     def keep(self, proven: Position) -> None:
         """Before the first byte behind `proven` is written. Raises OSError, and then there is no note."""

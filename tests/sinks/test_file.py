@@ -156,7 +156,7 @@ def test_only_a_slow_disk_gets_a_thread(path: Path, monkeypatch: pytest.MonkeyPa
     threads = []
     times = iter([0.0, 0.001, 1.0, 2.0, 3.0, 3.5, 4.0, 4.001, 5.0, 5.1])
     monkeypatch.setattr("tailer.sinks.file.perf_counter", times.__next__)
-    monkeypatch.setattr("tailer.sinks.file._write_in_full", lambda *_: threads.append(threading.current_thread()))
+    monkeypatch.setattr("tailer.sinks.file.write_in_full", lambda *_: threads.append(threading.current_thread()))
     drive(FileMirror.open(path), *[batch(0, b"x")] * 5)
     here = threading.current_thread()
     assert [thread is here for thread in threads] == [True, True, False, False, True]
