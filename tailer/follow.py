@@ -11,6 +11,7 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
+from tailer.core import crc64
 from tailer.core.events import (
     Action,
     Appeared,
@@ -30,15 +31,17 @@ from tailer.core.events import (
 )
 from tailer.core.options import Follow, Integrity
 from tailer.core.position import Window as Window
+from tailer.core.ranges import ByteRange
 from tailer.core.schedule import back_off
 from tailer.core.tail import Tail
-from tailer.errors import CheckpointError, SinkError, TailerError
+from tailer.errors import ChainBroken, CheckpointError, SinkError, TailerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tailer.core.position import Mark, ObjectMeta, ObjectRef
-    from tailer.core.ranges import ByteRange
+
+    Data = bytes | bytearray | memoryview
 
 _SPOOL_IN_MEMORY = 8 * 1024 * 1024
 COMMIT_SECONDS = 1.0
@@ -121,7 +124,8 @@ class Follower:
         self._under_way: deque[asyncio.Task[Window]] = deque()
         self._woken = asyncio.Event()
         strict = tail.options.integrity is Integrity.STRICT
-        self._spool = _Spool(tail.mark.delivered.offset) if strict else None
+        self._spool = _Spool(tail.mark.delivered.offset, tail.options.max_spool) if strict else None
+        self._begun_anew: Mark | None = None
         self._commits = None if store is None else _Commits(store, tail, commit_seconds, commit_bytes, clock())
 
     async def catch_up(self) -> None:
@@ -237,10 +241,54 @@ class Follower:
             await self._rewind(spool, event)
         elif isinstance(event, Replaced | Truncated | Appeared):
             spool.begin(0)
-        for batch in spool.take():
-            await self._hand_on(batch)
+        for batch, crc in spool.take():
+            data = batch.data if crc is None else await self._read_again(batch, crc)
+            if data is None:
+                return self._begin_anew(spool)
+            await self._hand_on(replace(batch, data=data))
         if not isinstance(event, Batch | Rewound):
             await self._notice(event)
+
+    async def _read_again(self, batch: Batch, crc: int) -> Data | None:
+        """The bytes of a proven batch that were not kept, None when they cannot be had any more."""
+        for attempt in range(1, self.tail.options.attempts + 1):
+            error: TailerError = ChainBroken(f"{batch.object}: bytes {batch.start} to {batch.end} came out differently")
+            try:
+                data = await self._read_whole(ByteRange(batch.start, batch.end))
+                if crc64.update(data) == crc:
+                    return data
+            except TailerError as failure:
+                if not failure.retriable:
+                    return None
+                error = failure
+            delay = back_off(attempt, self._chance(), error.retry_after)
+            await self._sink.notice(Failed(error, delay, attempt))
+            await self._sleep(delay)
+        return None
+
+    async def _read_whole(self, wanted: ByteRange) -> Data:
+        parts: list[Data] = []
+        at = wanted.start
+        while at < wanted.stop:
+            window = await self._reader.fetch(self.tail.ref, ByteRange(at, wanted.stop))
+            parts.append(window.data)
+            at += len(window.data)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _begin_anew(self, spool: _Spool) -> None:
+        """The proven object is there no more, or not as it was: what there is now, the machine finds out.
+
+        Raises ChainBroken when that leads to the same place again.
+        """
+        mark = self.tail.mark
+        if mark == self._begun_anew:
+            raise ChainBroken(
+                f"{self.tail.ref}: its CRC-64 was proven, and then its bytes from {mark.delivered.offset} on came out "
+                "differently"
+            )
+        self._begun_anew = mark
+        self.tail.begin_anew(self._clock())
+        spool.begin(mark.delivered.offset)
 
     async def _rewind(self, spool: _Spool, event: Rewound) -> None:
         """The sink hears only of what it has: pieces of a long record, or what came before a resume."""
@@ -330,12 +378,14 @@ class _Commits:
 class _Spool:
     """Batches that wait for their proof: the first 8 MiB in memory, more in a nameless temporary file.
 
+    At most `limit` bytes are kept; of what comes when they are used up, the CRC-64 alone.
     `delivered` is the offset up to which they were let go. Raises SinkError when the disk does not hold them.
     """
 
-    def __init__(self, delivered: int) -> None:
+    def __init__(self, delivered: int, limit: int) -> None:
+        self._limit = limit
         self._file: tempfile.SpooledTemporaryFile[bytes] | None = None
-        self._waiting: deque[tuple[int, int, Batch]] = deque()
+        self._waiting: deque[tuple[Batch, int, int | None]] = deque()
         self.begin(delivered)
 
     def begin(self, delivered: int) -> None:
@@ -345,27 +395,39 @@ class _Spool:
         self.close()
 
     def add(self, batch: Batch) -> None:
+        bare = replace(batch, data=b"")
+        if self._kept + len(batch.data) > self._limit:
+            self._waiting.append((bare, 0, crc64.update(batch.data)))
+            return
         if self._file is None:
             self._file = tempfile.SpooledTemporaryFile(max_size=_SPOOL_IN_MEMORY)  # noqa: SIM115 - see close()
         with _disk_errors():
-            at = self._file.seek(0, 2)
+            self._file.seek(self._kept)
             self._file.write(batch.data)
-        self._waiting.append((at, len(batch.data), replace(batch, data=b"")))
+        self._waiting.append((bare, self._kept, None))
+        self._kept += len(batch.data)
 
     def prove(self, verified: Verified) -> None:
         self._proven, self._unproven = verified.position.offset, verified.unproven
 
-    def take(self) -> Iterator[Batch]:
-        """Those that need not wait any more, in order; the ones that nothing can ever vouch for say so."""
-        while self._file is not None and self._is_proven(self._waiting[0][2]):
-            at, length, batch = self._waiting.popleft()
-            with _disk_errors():
-                self._file.seek(at)
-                data = self._file.read(length)
+    def take(self) -> Iterator[tuple[Batch, int | None]]:
+        """Those that need not wait any more, in order; the ones that nothing can ever vouch for say so.
+
+        With the CRC-64 of its bytes comes one whose bytes were not kept.
+        """
+        while self._waiting and self._is_proven(self._waiting[0][0]):
+            batch, at, crc = self._waiting.popleft()
+            data = self._read(at, batch.end - batch.start) if crc is None else b""
             if not self._waiting:
                 self.close()
             self.delivered = batch.end
-            yield replace(batch, data=data, verified=batch.verified or batch.start >= self._unproven)
+            yield replace(batch, data=data, verified=batch.verified or batch.start >= self._unproven), crc
+
+    def _read(self, at: int, length: int) -> bytes:
+        assert self._file is not None
+        with _disk_errors():
+            self._file.seek(at)
+            return self._file.read(length)
 
     def _is_proven(self, batch: Batch) -> bool:
         return batch.verified or batch.end <= self._proven
@@ -373,6 +435,7 @@ class _Spool:
     def close(self) -> None:
         """Drop what waits. What a full disk did not take is void anyway."""
         self._waiting.clear()
+        self._kept = 0
         if self._file is not None:
             with contextlib.suppress(OSError):
                 self._file.close()

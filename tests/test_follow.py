@@ -553,6 +553,85 @@ def test_strict_forgets_what_waited_when_another_object_stands_there() -> None:
 # --- a whole life, at random
 
 
+def test_strict_keeps_no_more_than_its_bound_and_reads_the_rest_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = bytes(range(200))
+    sizes: list[int] = []
+    add = follow._Spool.add
+
+    def note(self: Any, batch: Batch) -> None:
+        add(self, batch)
+        sizes.append(0 if self._file is None else self._file.seek(0, 2))
+
+    monkeypatch.setattr(follow._Spool, "add", note)
+
+    async def main() -> None:
+        scene = Scene(data, replace(STRICT, max_spool=35))
+        await scene.follower.catch_up()
+        assert scene.held() == data
+        assert all(batch.verified for batch in scene.store.batches)
+        assert scene.tail.mark == marked(data)
+        assert scene.reader.fetched == 20 + 17
+        scene.service.data = data + b"more"
+        await scene.follower.catch_up()
+        assert scene.held() == data + b"more"
+
+    run(main())
+    assert max(sizes) == 30
+
+
+def test_strict_reads_again_what_comes_out_differently_the_second_time() -> None:
+    data = bytes(range(100))
+
+    async def main() -> None:
+        scene = Scene(data, replace(STRICT, max_spool=0))
+        scene.service.gets.extend([*[None] * 10, flip_data(3), errors.ConnectionLost("cut")])
+        await scene.follower.catch_up()
+        assert scene.held() == data
+        assert scene.store.told(Rewound) == []
+        assert [type(event.error) for event in scene.store.events if isinstance(event, Failed)] == [
+            errors.ChainBroken,
+            errors.ConnectionLost,
+        ]
+
+    run(main())
+
+
+def test_strict_hands_out_nothing_of_an_object_that_was_replaced_before_it_was_read_again() -> None:
+    data = bytes(range(100))
+
+    async def main() -> None:
+        scene = Scene(data, replace(STRICT, max_spool=0))
+        fetch = scene.reader.fetch
+
+        async def replaced_meanwhile(ref: ObjectRef, range: ByteRange) -> Window:
+            if scene.reader.fetched == 13:
+                scene.service.put(b"another", type="Normal")
+            return await fetch(ref, range)
+
+        scene.reader.fetch = replaced_meanwhile  # type: ignore[method-assign]
+        await scene.follower.catch_up()
+        assert scene.held(0) == data[:30]
+        assert scene.held(1) == b"another"
+        assert all(batch.verified for batch in scene.store.batches)
+
+    run(main())
+
+
+def test_strict_ends_when_what_was_proven_never_comes_again() -> None:
+    data = bytes(range(100))
+
+    async def main() -> None:
+        scene = Scene(data, replace(STRICT, max_spool=0))
+        scene.service.gets.extend(([*[None] * 10, *[flip_data(3)] * 4]) * 2)
+        with pytest.raises(errors.ChainBroken, match="came out differently"):
+            await scene.follower.catch_up()
+        assert scene.store.batches == []
+        assert scene.tail.mark == Mark()
+        assert not others()
+
+    run(main())
+
+
 class WorldReader:
     """The model test's toy world, with a little latency."""
 
@@ -585,6 +664,7 @@ async def live(seed: int, integrity: Integrity) -> None:
         delimiter=chance.choice([None, b"\n"]),
         max_record=chance.choice([4, 1000]),
         max_window=chance.choice([3, 16]),
+        max_spool=chance.choice([0, 20, 1 << 30]),
     )
     store, mark = Store(), Mark()
     deadline = now() + 60.0

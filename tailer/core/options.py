@@ -40,7 +40,8 @@ class TailOptions:
 
     `retry` waits for an object that is not there. `attempts` bounds the tries of one request where waiting
     for ever would help nobody (one-shot reading, an object never seen yet, an answer that no OSS gives).
-    `exit_idle` ends a follow when nothing new came for so long.
+    `exit_idle` ends a follow when nothing new came for so long. `max_spool` bounds the bytes that `Integrity.STRICT`
+    keeps until they are proven; of those beyond it only the CRC-64 is kept, and they are read twice.
     """
 
     follow: Follow = Follow.NO
@@ -55,3 +56,4 @@ class TailOptions:
     max_ahead: int = 40 * 1024 * 1024
     attempts: int = 4
     exit_idle: float | None = None
+    max_spool: int = 1024 * 1024 * 1024

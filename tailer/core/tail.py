@@ -226,6 +226,14 @@ class Tail:
         self._due = min(self._due, now)
         self._idle = False
 
+    def begin_anew(self, now: float) -> None:
+        """Read again from the mark, as after a crash: what was handed out and not acknowledged is void."""
+        self._events.clear()
+        self._stop = None
+        self._generation = self._mark.delivered.generation
+        self._begin_at(self._mark)
+        self._due = now
+
     def acknowledge(self, batch: Batch) -> None:
         """The sink took `batch`. Raises ValueError unless it is the next one in order: nothing is stepped over."""
         oldest = self._emitted[0] if self._emitted else None
