@@ -50,13 +50,13 @@ def test_kill_9_at_any_moment_and_the_segments_are_the_object(oss_tail: OssTail,
     address = oss_tail.renew("rotate-kill", data)
     oss_tail.server.faults.add(tailer.local.Fault("slow", method="GET", rate=16e6))
     try:
-        for _ in range(20):
-            had, wanted = len(b"".join(segments(path))), choose.randrange(200_000)
+        for _ in range(24):
+            had, more = len(b"".join(segments(path))), os.urandom(choose.choice((100, 800_000)))
             with oss_tail.following(*FOLLOW, "--rotate-size=64K", "-o", str(path), address) as running:
-                more = os.urandom(wanted + 1)
                 oss_tail.append("rotate-kill", more)
                 data += more
-                running.wait_for(lambda: len(b"".join(segments(path))) > had + wanted, 60.0)  # noqa: B023 - run at once
+                wanted = choose.randrange(had, len(data)) + 1
+                running.wait_for(lambda: len(b"".join(segments(path))) >= wanted, 60.0)  # noqa: B023 - run at once
                 running.process.send_signal(signal.SIGKILL)
                 running.process.wait()
             assert data.startswith(b"".join(segments(path)))
