@@ -71,6 +71,7 @@ class ConsumerOptions(TypedDict, total=False):
     positions: where to begin, from a store of your own; they go before a checkpoint.
     integrity: ``"chain"`` proves every byte, while catching up shortly after handing it on; ``"strict"`` before;
         ``"off"`` does not.
+    max_spool: what ``"strict"`` keeps on disk at most, 1 GiB by default; what is beyond it is read twice.
     delimiter: one byte that ends a record, None for raw bytes as they come.
     max_record: a longer record comes in pieces.
     interval: the fastest poll. exit_idle: end when nothing new came for so long.
@@ -84,6 +85,7 @@ class ConsumerOptions(TypedDict, total=False):
     start: Literal["start", "end"]
     positions: Mapping[str, Position] | Mapping[ObjectRef, Position]
     integrity: Literal["strict", "chain", "off"]
+    max_spool: int
     poll: Literal["head", "get"]
     delimiter: bytes | None
     max_record: int
@@ -792,8 +794,9 @@ def _tail_options(options: ConsumerOptions) -> TailOptions:
     if delimiter is not None and len(delimiter) != 1:
         raise UsageError(f"a delimiter is one byte, not {delimiter!r}")
     interval, limit = options.get("interval", 1.0), options.get("max_record", 1024 * 1024)
-    if interval < 0 or limit < 1:
-        raise UsageError(f"interval={interval}, max_record={limit}: not below 0, not below 1")
+    spool = options.get("max_spool", 1024 * 1024 * 1024)
+    if interval < 0 or limit < 1 or spool < 0:
+        raise UsageError(f"interval={interval}, max_record={limit}, max_spool={spool}: not below 0, 1 and 0")
     return TailOptions(
         follow=follow if options.get("follow", True) else Follow.NO,
         retry=restarts,
@@ -803,6 +806,7 @@ def _tail_options(options: ConsumerOptions) -> TailOptions:
         max_record=limit,
         pace=Pace(fastest=interval, slowest=5 * interval),
         exit_idle=options.get("exit_idle"),
+        max_spool=spool,
     )
 
 

@@ -67,6 +67,9 @@ OPTIONS: tuple[Option, ...] = (
     Option("", ("integrity",), "{chain|strict|off}", _OSS,
            "chain: check every byte against the object's CRC-64, and stop when it does not fit (default); strict: "
            "output nothing that is not proven, reading from byte 0 to prove it; off: do not check"),
+    Option("", ("spool-bytes",), "SIZE", _OSS,
+           "with --integrity strict, keep at most SIZE unproven bytes on disk (default 1G); those beyond it are read "
+           "twice"),
     Option("", ("poll",), "{head|get}", _OSS,
            "look for news with HEAD (default), or with a ranged GET alone"),
     Option("", ("progress",), None, _OSS,
@@ -117,6 +120,7 @@ class Options:
     fsync: Fsync = NEVER
     keep_generations: bool = False
     rotate_size: int | None = None
+    spool_bytes: int | None = None
     exec: str | None = None
     json: bool = False
     checkpoint: str | None = None
@@ -176,6 +180,8 @@ def _apply(options: Options, name: str, value: str | None) -> Options:
         return _with(options, name, parse_fsync(value))
     if name == "rotate-size":
         return _with(options, "rotate_size", parse_size(value, "--rotate-size"))
+    if name == "spool-bytes":
+        return _with(options, "spool_bytes", parse_size(value, "--spool-bytes"))
     if name in _CHOICES:
         return _with(options, name, _choice(value, _CHOICES[name], f"--{name}"))
     return _with(options, name, value)

@@ -448,7 +448,7 @@ def tail_options(options: Options) -> TailOptions:
     slowest = options.interval * _SLOWER
     if options.exit_idle is not None:
         slowest = min(slowest, options.exit_idle)
-    return TailOptions(
+    chosen = TailOptions(
         follow=Follow(options.follow),
         retry=options.retry,
         integrity=Integrity(options.integrity),
@@ -456,6 +456,7 @@ def tail_options(options: Options) -> TailOptions:
         delimiter=options.delimiter if options.by_record else None,
         pace=Pace(fastest=options.interval, slowest=max(slowest, options.interval)),
     )
+    return chosen if options.spool_bytes is None else replace(chosen, max_spool=options.spool_bytes)
 
 
 @contextmanager

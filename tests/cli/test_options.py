@@ -173,3 +173,10 @@ def test_no_option_twice() -> None:
     letters = [option.letter for option in OPTIONS if option.letter]
     assert len(names) == len(set(names))
     assert len(letters) == len(set(letters))
+
+
+def test_how_much_a_strict_reading_keeps() -> None:
+    assert parse(["--integrity=strict", "--spool-bytes", "64M", "x"]).spool_bytes == 64 << 20
+    for wrong in ("0", "much"):
+        with pytest.raises(UsageError, match="--spool-bytes"):
+            parse([f"--spool-bytes={wrong}", "x"])

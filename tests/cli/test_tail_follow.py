@@ -757,3 +757,14 @@ def test_last_lines_cost_little(
         assert oss_tail.here([*options, address]).status == 0
         assert requests() == 2
     assert received == most
+
+
+def test_a_strict_reading_with_little_room_reads_twice(oss_tail: OssTail) -> None:
+    data = b"".join(b"%099d\n" % number for number in range(60_000))
+    address = oss_tail.append("strict/twice", data)
+    with oss_tail.counting() as requests:
+        done = oss_tail.command(["--integrity=strict", "--spool-bytes=1M", "-c", "+1", address])
+        assert (done.status, done.stdout, done.stderr) == (0, data, "")
+        twice = requests()
+        assert oss_tail.command(["--integrity=strict", "-c", "+1", address]).stdout == data
+        assert twice > requests() - twice
