@@ -10,7 +10,7 @@ NODE_READY := tests/interop/node/node_modules/.ready
 # Without npm the tests of ali-oss skip themselves; only `make interop` insists.
 NODE_MAYBE := $(if $(shell command -v npm),$(NODE_READY))
 
-.PHONY: help demo test lint bench interop model soak clean .venv-oss2
+.PHONY: help demo test lint bench interop model soak kill-append clean .venv-oss2
 
 help:
 	@echo "make demo     follow a growing object, on this machine alone, in 20 s (FILE=... for your own file)"
@@ -19,6 +19,7 @@ help:
 	@echo "make interop  the tests with the official SDKs alone, none of which may be missing (needs npm)"
 	@echo "make bench    the benchmarks of docs/benchmarks.md"
 	@echo "make model    the random-action model test, ten million steps"
+	@echo "make kill-append  kill oss-append -f 200 times while its file is rotated"
 	@echo "make soak     kill everything again and again for 20 minutes (SOAK='--help' for its options)"
 
 $(READY): pyproject.toml
@@ -57,6 +58,9 @@ model: $(READY)
 
 soak: $(READY)
 	$(BIN)/python -u -m tests.soak $(SOAK)
+
+kill-append: $(READY)
+	KILLS=100 $(BIN)/python -m pytest -q tests/cli/test_append_follow.py -k killed
 
 # As after an installation by pip: where PYTHONDONTWRITEBYTECODE is set, each start would compile all modules anew.
 bench: $(READY) $(OSS2_READY)

@@ -1,6 +1,6 @@
 # bash completion for oss-append. Source it, or put it into ~/.local/share/bash-completion/completions/oss-append
 
-_oss_append_options='--lines --flush-interval --flush-bytes --tee --seal --create-only --expect-position --shared
+_oss_append_options='-f --follow --checkpoint --skip-lost --lines --flush-interval --flush-bytes --tee --seal --create-only --expect-position --shared
   --pattern --content-type --meta --tag --storage-class --acl --encryption --progress --no-progress
   --endpoint --region --profile --no-sign-request --debug --help --version'
 
@@ -11,6 +11,10 @@ _oss_append() {
     --storage-class) COMPREPLY=($(compgen -W 'Standard IA Archive' -- "$current")) ;;
     --acl) COMPREPLY=($(compgen -W 'default private public-read public-read-write' -- "$current")) ;;
     --encryption) COMPREPLY=($(compgen -W 'AES256 KMS SM4' -- "$current")) ;;
+    -f | --follow | --checkpoint)
+      compopt -o filenames 2>/dev/null
+      mapfile -t COMPREPLY < <(compgen -f -- "$current")
+      ;;
     --flush-interval | --flush-bytes | --expect-position | --content-type | --meta | --tag | --endpoint | --region | \
       --profile) ;;
     *)

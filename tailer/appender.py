@@ -244,6 +244,11 @@ class Appender:
         return end
 
     @property
+    def error(self) -> Exception | None:
+        """What ended it, for a writer that has nothing to write now; every later call raises it."""
+        return self._error
+
+    @property
     def position(self) -> Position:
         """The end of the object as far as it is known: all before it is there and proven. Raises UsageError before
         the appender is entered."""

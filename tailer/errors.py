@@ -34,6 +34,7 @@
     │   ├── PositionConflict           an object is not as its writer left it: `ours`, `theirs`
     │   └── CrcMissing                 the service states no CRC-64, so nothing can be proven
     ├── ObjectFull                     the append would make the object longer than an appendable one can be
+    ├── SourceLost                     what comes next in a followed local file is not to be found
     ├── SinkError                      the receiving side did not take a batch
     │   ├── SinkBusy                   it did not take it now, and may later: a full disk, a 503, a failed command
     │   └── OutputClosed               the reader of a pipe went away: the end, and not worth a word
@@ -259,6 +260,10 @@ class CrcMissing(IntegrityError):
 
 class ObjectFull(TailerError):
     """An append that was not sent: the object would be longer than an appendable one can be."""
+
+
+class SourceLost(TailerError):
+    """A followed local file was rotated away, and what comes next of it is not to be found."""
 
 
 class SinkError(TailerError):

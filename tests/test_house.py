@@ -26,7 +26,7 @@ FLOORS = [
     {"core"},
     {"oss"},
     {"follow", "append"},
-    {"checkpoints", "sinks", "metrics", "verify"},
+    {"checkpoints", "sinks", "metrics", "verify", "watch"},
     {"discovery", "config"},
     {"consumer", "appender"},
     {"service"},

@@ -1,4 +1,4 @@
-"""The command `oss-append`: standard input or files to the end of an object."""
+"""The command `oss-append`: standard input, files, or a file that grows, to the end of an object."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import threading
 import time
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from tailer.cli.messages import Messages, quote
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tailer.appender import Appender
+    from tailer.core.framing import Framer
+    from tailer.watch import FileFollower, Mark
 
 _Result = TypeVar("_Result")
 
@@ -37,6 +40,10 @@ _LONGEST_LINE = 64 << 20
 # Seconds that an interrupted run may still take to send what it has read.
 _PATIENCE = 5.0
 _BETWEEN_DRAWINGS = 0.5
+# Seconds between two looks at a followed file: while it grows, and when it has not for a while.
+_LOOK = 0.02
+_LOOK_IDLE = 0.1
+_IDLE_LOOKS = 100
 
 _EPILOG = """\
 What was read when the command is killed is in the object up to some point, and nothing behind it: a true prefix.
@@ -50,6 +57,7 @@ does not fit; 130 Ctrl-C; 143 terminated.
   oss-append --lines --flush-interval 0.2 oss://logs/app.log < fifo
   oss-append --create-only --content-type text/csv --meta source=web1 oss://data/day.csv one.csv two.csv
   ./app | oss-append --lines --pattern 'oss://logs/%Y-%m-%d/app-{n:06}.log'
+  oss-append --lines --checkpoint app.mark oss://logs/app.log -f /var/log/app.log
 """
 
 
@@ -136,7 +144,8 @@ class _Run:
     async def _work(self) -> None:
         try:
             async with self._appender() as out:
-                self._copying = asyncio.create_task(self._copy(out))
+                work = self._follow if self._options.follow is not None else self._copy
+                self._copying = asyncio.create_task(work(out))
                 await asyncio.wait([self._copying])
                 if not self._copying.cancelled():
                     self._copying.result()
@@ -169,18 +178,79 @@ class _Run:
 
     # --- reading
 
-    async def _copy(self, out: Appender) -> None:
+    def _framer(self) -> Framer:
         from tailer.core.framing import Framer
 
-        framer = Framer(b"\n" if self._options.lines else None, _LONGEST_LINE)
+        return Framer(b"\n" if self._options.lines else None, _LONGEST_LINE)
+
+    async def _follow(self, out: Appender) -> None:
+        """Everything that the followed file gets, for ever. Raises SourceLost, CheckpointError and what the Appender
+        raises."""
+        from tailer.watch import FileFollower, load_mark
+
+        source, kept = _source(self._options), self._options.checkpoint
+        mark = load_mark(kept, target=str(out.ref), source=source) if kept is not None else None
+        follower = FileFollower(source, on_note=self._messages.say, skip_lost=self._options.skip_lost)
+        try:
+            await _in_thread(follower.resume, mark, out.position)
+            if not out.exists:
+                await out.append(b"")
+            if mark is None and follower.mark is not None:
+                await self._keep(follower.mark, out)
+            await self._send(follower, out)
+        except OSError as error:
+            self._messages.say(f"cannot read {quote(self._options.follow)}: {error.strerror}")
+            self._status = _FAILED
+        finally:
+            follower.close()
+
+    async def _send(self, follower: FileFollower, out: Appender) -> None:
+        framer, looks = self._framer(), 0
+        while True:
+            news = follower.poll()
+            if news is None:
+                looks += 1
+                if out.error is not None:
+                    raise out.error
+                await asyncio.sleep(_LOOK if looks < _IDLE_LOOKS else _LOOK_IDLE)
+                continue
+            looks = 0
+            if not isinstance(news, bytes):
+                await self._write_rest(framer, out)
+                await out.flush()
+                await self._keep(news, out)
+                framer = self._framer()
+                continue
+            if (frame := framer.feed(news)) is not None:
+                await out.write(frame.data)
+            if self._options.tee:
+                await _in_thread(_write_all, self._stdout, news)
+            if self._progress is not None:
+                self._progress.add(len(news))
+            if len(news) < _CHUNK:  # it is all read: what comes within a moment goes along
+                await asyncio.sleep(_LOOK)
+
+    async def _keep(self, mark: Mark, out: Appender) -> None:
+        from tailer.watch import save_mark
+
+        if self._options.checkpoint is not None:
+            kept, source = self._options.checkpoint, _source(self._options)
+            await _in_thread(partial(save_mark, kept, mark, target=str(out.ref), source=source))
+
+    async def _write_rest(self, framer: Framer, out: Appender) -> None:
+        """At the end of a file: its last line, which has no newline."""
+        if (rest := framer.rest()) is not None:
+            await out.write(rest.data)
+
+    async def _copy(self, out: Appender) -> None:
+        framer = self._framer()
         for name in self._options.files or ["-"]:
             try:
                 await self._copy_file(name, framer, out)
             except OSError as error:
                 self._messages.say(f"cannot read {quote(name)}: {error.strerror}")
                 self._status = _FAILED
-        if (rest := framer.rest()) is not None:
-            await out.write(rest.data)
+        await self._write_rest(framer, out)
         if not out.exists:
             await out.append(b"")
 
@@ -250,6 +320,9 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("object", metavar="OBJECT", nargs="?")
     add("files", metavar="FILE", nargs="*", help='"-" is standard input')
+    add("-f", "--follow", metavar="FILE", help="append what FILE has and gets, through rotation, and never end")
+    add("--checkpoint", type=Path, metavar="FILE", help="with -f: a file to note what was sent in, for the next run")
+    add("--skip-lost", action="store_true", help="with -f: go on when what comes next was removed or compressed")
     add("--lines", action="store_true", help="send whole lines only, but for the last one")
     add("--flush-interval", type=_seconds, default=1.0, metavar="SECONDS", help="send after so long (default 1.0)")
     add("--flush-bytes", type=_size, default=8 << 20, metavar="BYTES", help="send so much at a time (default 8M)")
@@ -281,6 +354,17 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError("missing operand: which object? (oss://BUCKET/KEY)")
     if options.files.count("-") > 1:
         raise UsageError("standard input can be read once")
+    if options.follow is None:
+        if options.checkpoint is not None or options.skip_lost:
+            raise UsageError("--checkpoint and --skip-lost belong to -f")
+        return
+    for name in ("files", "shared", "pattern", "seal"):
+        if getattr(options, name):
+            raise UsageError(f"-f and {'--' + name if name != 'files' else 'further files'} contradict each other")
+
+
+def _source(options: argparse.Namespace) -> Path:
+    return Path(options.follow).absolute()
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -20,7 +20,7 @@ OPTIONS = {name for action in _parser()._actions for name in action.option_strin
 def test_the_page_describes_every_option() -> None:
     options = PAGE.read_text().partition(".Sh OPTIONS")[2].partition(".Sh ENVIRONMENT")[0]
     items = [line for line in options.splitlines() if line.startswith(".It")]
-    assert {f"-{name}" for line in items for name in re.findall(r"Fl (-[\w-]+)", line)} == OPTIONS
+    assert {f"-{name}" for line in items for name in re.findall(r"Fl (-?\w[\w-]*)", line)} == OPTIONS
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,17 @@ def test_the_page_renders_without_a_warning(command: list[str]) -> None:
         pytest.skip(f"{command[0]} is not installed")
     done = subprocess.run([*command, str(PAGE)], capture_output=True, text=True, check=True, timeout=60)
     assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_zsh_knows_every_option_and_no_other() -> None:
+    text = (ROOT / "completions" / "_oss-append").read_text()
+    assert {name.rstrip("=+") for name in re.findall(r"(?:'(?:\([^)]*\)|\*)?|[{,])(--?\w[\w-]*)", text)} == OPTIONS
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
+def test_zsh_can_read_it() -> None:
+    done = subprocess.run(["zsh", "-n", str(ROOT / "completions" / "_oss-append")], capture_output=True, timeout=30)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def offered(*words: str) -> set[str]:
@@ -60,6 +71,7 @@ def test_bash_offers_every_option_and_no_other() -> None:
         (["--acl", "public"], {"public-read", "public-read-write"}),
         (["--storage-class", "I"], {"IA"}),
         (["o"], {"oss://"}),
+        (["oss://b/k", "-f", "pyproject"], {"pyproject.toml"}),
         (["oss://b/k", "pyproject"], {"pyproject.toml"}),
         (["--meta", ""], set()),
     ],
