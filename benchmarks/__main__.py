@@ -42,10 +42,10 @@ def main(names: list[str]) -> None:
 def heading() -> str:
     return (
         "# Benchmarks\n\n"
-        "What the sections of `make bench` print. Every table is one run in which the candidates took turns (A B C A B\n"
-        "C …) on the same machine; figures are medians, ratios are medians of the ratios taken run by run. Absolute figures\n"
-        "belong to this machine alone; the ratios are what carries over. Peak RSS is the largest single process's,\n"
-        "and never shows less than the 30 to 55 MiB of the benchmark that starts it.\n\n"
+        "What the sections of `make bench` print. Every table is one run in which the candidates took turns\n"
+        "(A B C A B C …) on the same machine; figures are medians, ratios are medians of the ratios taken run by\n"
+        "run. Absolute figures belong to this machine alone; the ratios are what carries over. Peak RSS is the\n"
+        "largest single process's, and never shows less than the 30 to 55 MiB of the benchmark that starts it.\n\n"
         f"{time.strftime('%Y-%m-%d')}, {platform.system()} {platform.machine()}, 2 cores, "
         f"Python {platform.python_version()}.\n\n"
     )
