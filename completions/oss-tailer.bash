@@ -1,0 +1,36 @@
+# bash completion for oss-tailer. Source it, or put it into ~/.local/share/bash-completion/completions/oss-tailer
+
+_oss_tailer() {
+  local current=${COMP_WORDS[COMP_CWORD]} options='-h --help' words=''
+  COMPREPLY=()
+  case ${COMP_WORDS[COMP_CWORD - 1]} in
+    --group | --endpoint | --region | --profile) return 0 ;;
+  esac
+  case ${COMP_WORDS[1]} in
+    checkpoints)
+      case ${COMP_WORDS[2]} in
+        list | show | reset | export) ((COMP_CWORD > 2)) && options+=' --group' ;;
+      esac
+      ((COMP_CWORD == 2)) && words='list show reset export import'
+      ;;
+    verify) options+=' --prefix --endpoint --region --profile --no-sign-request' ;;
+    *)
+      options+=' --version'
+      ((COMP_CWORD == 1)) && words='checkpoints verify'
+      ;;
+  esac
+  if [[ $current == -* ]]; then
+    COMPREPLY=($(compgen -W "$options" -- "$current"))
+  elif [[ -n $words ]]; then
+    COMPREPLY=($(compgen -W "$words" -- "$current"))
+  elif [[ $current == oss:* ]]; then
+    compopt -o nospace 2>/dev/null
+    COMPREPLY=($(compgen -W 'oss://' -- "$current"))
+  else
+    compopt -o filenames 2>/dev/null
+    mapfile -t COMPREPLY < <(compgen -f -- "$current")
+  fi
+  return 0
+}
+
+complete -F _oss_tailer oss-tailer
