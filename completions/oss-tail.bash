@@ -16,7 +16,7 @@ _oss_tail_value() {
   case $1 in
     --follow) COMPREPLY=($(compgen -W 'descriptor name' -- "$2")) ;;
     --from) COMPREPLY=($(compgen -W 'start end' -- "$2")) ;;
-    --integrity) COMPREPLY=($(compgen -W 'chain strict off' -- "$2")) ;;
+    --integrity) COMPREPLY=($(compgen -W 'chain full strict off' -- "$2")) ;;
     --fsync) COMPREPLY=($(compgen -W 'never close batch' -- "$2")) ;;
     --poll) COMPREPLY=($(compgen -W 'head get' -- "$2")) ;;
     --pid) COMPREPLY=($(compgen -W "$(ps -A -o pid= 2>/dev/null)" -- "$2")) ;;

@@ -69,8 +69,9 @@ class ConsumerOptions(TypedDict, total=False):
         a new generation.
     start: where to begin when neither a checkpoint nor `positions` says: ``"start"`` (byte 0) or ``"end"``.
     positions: where to begin, from a store of your own; they go before a checkpoint.
-    integrity: ``"chain"`` proves every byte, while catching up shortly after handing it on; ``"strict"`` before;
-        ``"off"`` does not.
+    integrity: ``"chain"`` proves every byte, while catching up shortly after handing it on; ``"full"`` also, behind
+        a start in the middle (`positions`), what only the bytes before it can prove, by reading them afterwards;
+        ``"strict"`` proves before handing on; ``"off"`` does not.
     max_spool: what ``"strict"`` keeps on disk at most, 1 GiB by default; what is beyond it is read twice.
     delimiter: one byte that ends a record, None for raw bytes as they come.
     max_record: a longer record comes in pieces.
@@ -84,7 +85,7 @@ class ConsumerOptions(TypedDict, total=False):
     replaced: Literal["stop", "restart"]
     start: Literal["start", "end"]
     positions: Mapping[str, Position] | Mapping[ObjectRef, Position]
-    integrity: Literal["strict", "chain", "off"]
+    integrity: Literal["strict", "full", "chain", "off"]
     max_spool: int
     poll: Literal["head", "get"]
     delimiter: bytes | None
@@ -800,7 +801,7 @@ def _tail_options(options: ConsumerOptions) -> TailOptions:
     return TailOptions(
         follow=follow if options.get("follow", True) else Follow.NO,
         retry=restarts,
-        integrity=Integrity(_one_of(options, "integrity", "chain", "strict", "off")),
+        integrity=Integrity(_one_of(options, "integrity", "chain", "full", "strict", "off")),
         poll=Poll(_one_of(options, "poll", "head", "get")),
         delimiter=delimiter,
         max_record=limit,

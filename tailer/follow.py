@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from tailer.core import crc64
+from tailer.core.beginning import Beginning
 from tailer.core.events import (
     Action,
     Appeared,
@@ -39,6 +40,7 @@ from tailer.errors import ChainBroken, CheckpointError, SinkError, TailerError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tailer.core.chain import Claim
     from tailer.core.position import Mark, ObjectMeta, ObjectRef
 
     Data = bytes | bytearray | memoryview
@@ -126,6 +128,7 @@ class Follower:
         strict = tail.options.integrity is Integrity.STRICT
         self._spool = _Spool(tail.mark.delivered.offset, tail.options.max_spool) if strict else None
         self._begun_anew: Mark | None = None
+        self._beginning: Beginning | None = None
         self._commits = None if store is None else _Commits(store, tail, commit_seconds, commit_bytes, clock())
 
     async def catch_up(self) -> None:
@@ -170,6 +173,7 @@ class Follower:
         self._drop_spool()
         if stop.error is not None:
             raise stop.error
+        await self._prove_to_the_end()
         await self._commit()
 
     def _drop_spool(self) -> None:
@@ -186,9 +190,54 @@ class Follower:
         elif isinstance(action, Wait):
             if self._commits is not None and self._commits.due(action.until):
                 await self._commit()
-            await self._sleep(action.until - self._clock())
+            if not await self._prove_meanwhile():
+                await self._sleep(action.until - self._clock())
         elif isinstance(action, Cancel):
             await self._cancel()
+
+    async def _prove_meanwhile(self) -> bool:
+        """Read a window of what lies below the start; False when there is nothing to read, or not now."""
+        if self.tail.claim is None:
+            return False
+        try:
+            return await self._prove_some(self.tail.claim)
+        except ChainBroken:
+            raise
+        except TailerError:
+            return False  # whatever it is, the poll that comes next meets it and says it
+
+    async def _prove_some(self, claim: Claim) -> bool:
+        """One window of it; False after a misfit: a poll may tell that the object is another one by now.
+
+        Raises ChainBroken at the second misfit, and what the reader raises.
+        """
+        if self._beginning is None or self._beginning.claim != claim:
+            self._beginning = Beginning(claim)
+        beginning = self._beginning
+        window = await self._reader.fetch(self.tail.ref, beginning.next_range(self.tail.options.max_window))
+        holds = beginning.feed(window.data)
+        if holds:
+            self.tail.prove_beginning(claim)
+        elif beginning.misfits > 1:
+            raise ChainBroken(
+                f"{self.tail.ref}: what lies below byte {claim.start} and what was read from there do not give the "
+                f"CRC-64 that the service states of the first {claim.link.size} bytes (read twice)"
+            )
+        return holds is not False
+
+    async def _prove_to_the_end(self) -> None:
+        """Nothing is left to read but what lies below the start. Raises what hinders it."""
+        attempt = 0
+        while (claim := self.tail.claim) is not None:
+            try:
+                await self._prove_some(claim)
+                attempt = 0
+            except TailerError as error:
+                attempt += 1
+                if not error.retriable or attempt >= self.tail.options.attempts:
+                    raise
+                await self._sleep(back_off(attempt, self._chance(), error.retry_after))
+        await self._deliver()
 
     async def _receive(self) -> None:
         await self._commit_meanwhile(self._under_way[0])

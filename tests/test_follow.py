@@ -632,6 +632,152 @@ def test_strict_ends_when_what_was_proven_never_comes_again() -> None:
     run(main())
 
 
+# --- full
+
+
+FULL = replace(NAME, integrity=Integrity.FULL)
+
+
+def middle(data: bytes, options: TailOptions = FULL) -> Scene:
+    """A scene that begins at byte 60, which the length and CRC-64 of all of `data` tie."""
+    return Scene(data, options, Mark.at(Position(60, None)), links=(Link(len(data), crc64.update(data)),))
+
+
+def unproven(scene: Scene) -> list[int]:
+    return [event.unproven for event in scene.store.events if isinstance(event, Verified)]
+
+
+def misread(scene: Scene, wrong: Callable[[ByteRange], bool]) -> None:
+    """Turn over a bit of the first byte of the windows that are `wrong`."""
+    fetch = scene.reader.fetch
+
+    async def flipped(ref: ObjectRef, range: ByteRange) -> Window:
+        window = await fetch(ref, range)
+        if not wrong(range):
+            return window
+        return Window(*flip_data(0)((window.start, bytes(window.data), window.meta)))
+
+    scene.reader.fetch = flipped  # type: ignore[method-assign]
+
+
+async def follow_for(scene: Scene, seconds: float) -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await scene.follower.run()
+
+
+def test_full_hands_out_at_once_and_proves_from_byte_0_afterwards() -> None:
+    data = bytes(range(100))
+
+    async def main() -> None:
+        scene = middle(data)
+        await scene.follower.catch_up()
+        assert scene.held()[60:] == data[60:]
+        assert min(scene.reader.came) == 60
+        assert unproven(scene) == [100]
+        await follow_for(scene, 3.0)
+        assert unproven(scene) == [100, 0]
+        assert sorted(scene.reader.came)[:6] == [0, 10, 20, 30, 40, 50]
+        scene.service.data = data + b"more"
+        await scene.follower.catch_up()
+        assert unproven(scene) == [100, 0, 0]
+
+    run(main())
+
+
+def test_full_goes_on_while_it_reads_the_beginning() -> None:
+    data = bytes(range(100))
+
+    async def main() -> None:
+        scene = middle(data)
+        scene.reader.latency = lambda range: 0.0 if range.start >= 60 else 2.0
+        await scene.follower.catch_up()
+        running = asyncio.create_task(scene.follower.run())
+        scene.service.data = data + b"more"
+        await asyncio.sleep(5.0)
+        assert scene.held()[60:] == data[60:] + b"more"
+        assert 0 not in unproven(scene)
+        await asyncio.sleep(30.0)
+        assert unproven(scene)[-1] == 0
+        running.cancel()
+
+    run(main())
+
+
+def test_full_ends_a_one_shot_reading_when_all_is_proven() -> None:
+    data = bytes(range(100))
+
+    async def main() -> None:
+        scene = middle(data, replace(FULL, follow=Follow.NO, retry=False))
+        scene.service.gets.extend([*[None] * 4, errors.ConnectionLost("cut")])
+        await scene.follower.run()
+        assert unproven(scene) == [100, 0]
+        assert scene.held()[60:] == data[60:]
+
+    run(main())
+
+
+@pytest.mark.parametrize("options", [FULL, replace(FULL, follow=Follow.NO, retry=False)])
+def test_full_reads_the_beginning_twice_before_it_says_that_it_does_not_fit(options: TailOptions) -> None:
+    data = bytes(range(100))
+
+    async def main() -> None:
+        scene = middle(data, options)
+        misread(scene, lambda range: range.start == 20)
+        with pytest.raises(errors.ChainBroken, match="what lies below byte 60"):
+            await scene.follower.run()
+        assert scene.reader.came.count(20) == 2
+        assert unproven(scene) == [100]
+        assert not others()
+
+    run(main())
+
+
+def test_full_forgives_one_misread_of_the_beginning() -> None:
+    data = bytes(range(100))
+
+    async def main() -> None:
+        scene = middle(data)
+        misread(scene, lambda range: range.start == 20 and 20 not in scene.reader.came[:-1])
+        await follow_for(scene, 10.0)
+        assert unproven(scene) == [100, 0]
+        assert scene.reader.came.count(20) == 2
+
+    run(main())
+
+
+def test_full_finds_a_wrong_byte_among_those_that_only_the_beginning_can_prove() -> None:
+    """Which `Integrity.CHAIN` hands out, and counts as unproven."""
+    data = bytes(range(100))
+
+    async def main() -> None:
+        scene = middle(data)
+        misread(scene, lambda range: range.start == 70)
+        with pytest.raises(errors.ChainBroken, match="what was read from there"):
+            await scene.follower.run()
+
+    run(main())
+
+
+def test_full_forgets_the_beginning_of_an_object_that_was_replaced() -> None:
+    data = bytes(range(100))
+
+    async def main() -> None:
+        scene = middle(data)
+        scene.reader.latency = lambda range: 0.0 if range.start >= 60 else 0.5
+        await scene.follower.catch_up()
+        running = asyncio.create_task(scene.follower.run())
+        await asyncio.sleep(1.2)
+        scene.service.put(b"another", type="Normal")
+        await asyncio.sleep(20.0)
+        assert scene.held(1) == b"another"
+        assert scene.tail.claim is None
+        assert not running.done()
+        running.cancel()
+
+    run(main())
+
+
 class WorldReader:
     """The model test's toy world, with a little latency."""
 

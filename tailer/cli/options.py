@@ -64,8 +64,9 @@ OPTIONS: tuple[Option, ...] = (
            "nothing of an object, begin where -n, -c or --from say"),
     Option("", ("group",), "NAME", _OSS,
            "with --checkpoint, who reads: every group has its own place in an object (default: default)"),
-    Option("", ("integrity",), "{chain|strict|off}", _OSS,
-           "chain: check every byte against the object's CRC-64, and stop when it does not fit (default); strict: "
+    Option("", ("integrity",), "{chain|full|strict|off}", _OSS,
+           "chain: check every byte against the object's CRC-64, and stop when it does not fit (default); full: the "
+           "same, and read what lies before the first byte output as well, afterwards, to prove that too; strict: "
            "output nothing that is not proven, reading from byte 0 to prove it; off: do not check"),
     Option("", ("spool-bytes",), "SIZE", _OSS,
            "with --integrity strict, keep at most SIZE unproven bytes on disk (default 1G); those beyond it are read "
@@ -125,7 +126,7 @@ class Options:
     json: bool = False
     checkpoint: str | None = None
     group: str | None = None
-    integrity: Literal["chain", "strict", "off"] = "chain"
+    integrity: Literal["chain", "full", "strict", "off"] = "chain"
     poll: Literal["head", "get"] = "head"
     progress: bool | None = None
     metrics: str | None = None
@@ -212,7 +213,7 @@ _FLAGS: dict[str, dict[str, Any]] = {
 
 _CHOICES = {
     "follow": ("descriptor", "name"),
-    "integrity": ("chain", "strict", "off"),
+    "integrity": ("chain", "full", "strict", "off"),
     "poll": ("head", "get"),
 }
 

@@ -140,8 +140,8 @@ class _Search:
         )
 
     def _may_go_out(self, answers: list[ObjectMeta]) -> bool:
-        """Without a CRC the machine has its say; strictly, only proven bytes go out."""
-        if self.integrity is Integrity.STRICT:
+        """Without a CRC the machine has its say; strictly, only proven bytes go out; what is to be proven it reads."""
+        if self.integrity in (Integrity.STRICT, Integrity.FULL):
             return False
         return self.integrity is Integrity.OFF or all(answer.crc64 is not None for answer in answers)
 

@@ -24,13 +24,26 @@ class Break:
     computed: int
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What nothing vouches for yet: bytes [start, link.size) were read, and `crc64` is of them alone.
+
+    Together with the bytes below `start` they must give `link`.
+    """
+
+    start: int
+    crc64: int
+    link: Link
+
+
 class Chain:
     """Carries the CRC-64 from `start` on, in order, and says how far it is proven.
 
     A chain that starts without a CRC (in the middle of an object) is *loose*: the first link that it meets
     ties it, and what it read before stays unproven. From there on every link is a check.
 
-    `confirmed` is true once a link matched; `watched` is the CRC-64 at the size `watch`, once the chain was there.
+    `claim` is what it tied. `confirmed` is true once a link matched; `watched` is the CRC-64 at the size `watch`, once
+    the chain was there.
 
     A chain that reported a `Break` is of no more use: begin another one at a proven position.
     """
@@ -51,6 +64,8 @@ class Chain:
         self._tied_at = start.offset if start.crc64 is None else unproven
         self._links: list[tuple[int, int]] = []
         self._watch = watch
+        self._start, self._loose = start.offset, 0
+        self.claim: Claim | None = None
         self.watched: int | None = None
         self.confirmed = False
         for link in links:
@@ -70,6 +85,10 @@ class Chain:
     def unproven(self) -> int:
         """Bytes below `proven` for which nothing vouches, because the chain did not begin at 0."""
         return self._tied_at
+
+    def vouch(self) -> None:
+        """The bytes below the start were read, too, and fit."""
+        self._tied_at, self.claim = 0, None
 
     def expect(self, link: Link) -> None:
         """Remember to check `link` when the chain gets there. A later statement on a size replaces an earlier one."""
@@ -103,6 +122,8 @@ class Chain:
     def _advance(self, view: memoryview) -> None:
         if self._crc is not None:
             self._crc = crc64.update(view, self._crc)
+        else:
+            self._loose = crc64.update(view, self._loose)
         self._offset += len(view)
 
     def _arrive(self) -> Break | None:
@@ -113,6 +134,7 @@ class Chain:
         _, stated = self._links.pop(0)
         if self._crc is None:
             self._crc, self._tied_at = stated, self._offset
+            self.claim = Claim(self._start, self._loose, Link(self._offset, stated))
         elif self._crc != stated:
             return Break(self._offset, stated, self._crc)
         else:

@@ -19,11 +19,13 @@ class Follow(Enum):
 class Integrity(Enum):
     """What must be proven before a byte is handed out; see the theory of operation in `core.tail`.
 
-    STRICT is CHAIN for the machine: its driver keeps back what is not yet `Verified`.
+    STRICT is CHAIN for the machine: its driver keeps back what is not yet `Verified`. FULL is CHAIN and, for a start
+    in the middle, the bytes below it read afterwards, to prove what was handed out from byte 0.
     """
 
     STRICT = "strict"
     CHAIN = "chain"
+    FULL = "full"
     OFF = "off"
 
 

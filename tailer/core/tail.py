@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from tailer import errors
-from tailer.core.chain import Break, Chain
+from tailer.core.chain import Break, Chain, Claim
 from tailer.core.events import (
     Action,
     Appeared,
@@ -118,6 +118,7 @@ class Tail:
     def _begin_at(self, mark: Mark) -> None:
         """Read an object from where a mark says: a stop before, or its very beginning."""
         start, proven = mark.delivered, mark.verified
+        self._claim: Claim | None = None
         self._safe = proven
         self._proof = _Proof(proven, proven, self._new_framer())
         self._begin(self._new_chain(start, proven), self._new_framer(inside=mark.inside), start)
@@ -168,6 +169,11 @@ class Tail:
     def size(self) -> int | None:
         """The high-water mark: the object's length as last stated, in bytes; None before the first answer."""
         return None if self._seen is None or self._gone else self._seen.size
+
+    @property
+    def claim(self) -> Claim | None:
+        """With `Integrity.FULL`, what is to be proven by the bytes below the start (`prove_beginning`)."""
+        return self._claim if self.options.integrity is Integrity.FULL else None
 
     @property
     def idle(self) -> bool:
@@ -233,6 +239,13 @@ class Tail:
         self._generation = self._mark.delivered.generation
         self._begin_at(self._mark)
         self._due = now
+
+    def prove_beginning(self, claim: Claim) -> None:
+        """The bytes below the start were read, and `claim` holds. One about an object that is over is nothing."""
+        if claim == self._claim:
+            self._claim = None
+            self._chain.vouch()
+            self._events.append(Verified(self._chain.proven, 0))
 
     def acknowledge(self, batch: Batch) -> None:
         """The sink took `batch`. Raises ValueError unless it is the next one in order: nothing is stepped over."""
@@ -484,6 +497,7 @@ class Tail:
 
     def _note_proof(self) -> None:
         proven = self._chain.proven
+        self._claim = self._chain.claim or self._claim
         while self._ends and self._ends[0].offset <= proven.offset:
             self._safe = self._ends.popleft()
         if self._cut.offset <= proven.offset:

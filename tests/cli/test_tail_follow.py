@@ -768,3 +768,29 @@ def test_a_strict_reading_with_little_room_reads_twice(oss_tail: OssTail) -> Non
         twice = requests()
         assert oss_tail.command(["--integrity=strict", "-c", "+1", address]).stdout == data
         assert twice > requests() - twice
+
+
+def test_full_integrity_proves_what_was_output_by_what_lies_before_it(oss_tail: OssTail) -> None:
+    """The last lines come at once; the proof follows while there is nothing else to do."""
+    data = b"".join(b"%099d\n" % number for number in range(60_000))
+    address = oss_tail.append("full/proven", data)
+    options = ["-n", "2", "--integrity=full"]
+    with oss_tail.following("-F", "--json", *options, address) as tail:
+        tail.wait_for(lambda: b'"unproven":0' in tail.stdout)
+        assert tail.stdout.index(b"59999") < tail.stdout.index(b'"unproven":0')
+    done = oss_tail.command([*options, address])
+    assert (done.status, done.stdout, done.stderr) == (0, data[-200:], "")
+
+
+def test_full_integrity_tells_of_a_byte_before_the_start_that_is_not_what_it_was(oss_tail: OssTail) -> None:
+    data = b"".join(b"%099d\n" % number for number in range(60_000))
+    address = oss_tail.append("full/spoilt", data)
+    oss_tail.server.faults.add(Fault("flip-bit", operation="GetObject", at=1000))
+    try:
+        assert oss_tail.command(["-n", "2", address]).status == 0, "nobody reads that byte"
+        done = oss_tail.command(["-n", "2", "--integrity=full", address])
+    finally:
+        oss_tail.server.faults.clear()
+    assert (done.status, done.stdout) == (3, data[-200:])
+    assert "what lies below byte 5999800" in done.stderr
+    assert done.stderr.count("\n") == 1
