@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import catchup, checkpoints, latency, local, mirror, small
+from benchmarks import append, catchup, checkpoints, latency, local, mirror, small
 
 REPORT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 SECTIONS = {
@@ -22,6 +22,7 @@ SECTIONS = {
     "startup": small.start_up,
     "idle": small.idle_poll,
     "local": local.server,
+    "append": append.writing,
 }
 
 

@@ -41,7 +41,7 @@ _LONGEST_LINE = 64 << 20
 _PATIENCE = 5.0
 _BETWEEN_DRAWINGS = 0.5
 # Seconds between two looks at a followed file: while it grows, and when it has not for a while.
-_LOOK = 0.02
+_LOOK = 0.01
 _LOOK_IDLE = 0.1
 _IDLE_LOOKS = 100
 
