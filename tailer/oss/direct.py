@@ -176,6 +176,11 @@ class _Head:
         return bool(codings)
 
     @property
+    def announces_nothing(self) -> bool:
+        """Is there no body to be read, as in the answer to an append? Then the connection can be used again."""
+        return self._fields.get("content-length") == [b"0"] and "transfer-encoding" not in self._fields
+
+    @property
     def length(self) -> int | None:
         """Content-Length. Raises OSError when there are two, or what is none (RFC 9112, 6.3)."""
         values = {value.strip() for field in self._fields.get("content-length", []) for value in field.split(b",")}
@@ -420,7 +425,7 @@ class _DirectResponse:
         self._buffers = buffers
         self._url = url
         self.status = head.status
-        self.complete = not has_body or head.status in (204, 304)
+        self.complete = not has_body or head.status in (204, 304) or head.announces_nothing
 
     def header(self, name: str) -> str | None:
         return self._head.get(name)

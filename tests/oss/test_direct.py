@@ -115,6 +115,21 @@ def test_one_connection_serves_many_requests(wire):
     assert server.connections == 1
 
 
+def test_an_empty_answer_that_nobody_reads_leaves_the_connection_usable(wire):
+    """As the answer to an append is: a new connection for each would cost as much as the append."""
+
+    async def main():
+        async with wire.serving(wire.answer(200, {}, b"")) as server:
+            transport = open_transport("direct", timeouts=Timeouts(2, 2))
+            for _ in range(3):
+                async with transport.open("POST", server.url, {}, b"data") as response:
+                    assert response.status == 200
+            await transport.aclose()
+            return server.connections
+
+    assert asyncio.run(main()) == 1
+
+
 def test_bytes_behind_an_answer_cost_the_connection(wire):
     """They would be taken for the answer to the next request."""
     forged = wire.answer(200, {}, b"right") + wire.answer(200, {}, b"wrong")
