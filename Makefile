@@ -65,6 +65,7 @@ kill-append: $(READY)
 # As after an installation by pip: where PYTHONDONTWRITEBYTECODE is set, each start would compile all modules anew.
 bench: $(READY) $(OSS2_READY)
 	$(BIN)/python -m compileall -q tailer
+	.venv-oss2/bin/python -m pip install --quiet --disable-pip-version-check smart_open
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks
 
 clean:

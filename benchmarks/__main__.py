@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import append, catchup, checkpoints, latency, local, mirror, small
+from benchmarks import append, catchup, checkpoints, latency, library, local, mirror, small
 
 REPORT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 SECTIONS = {
@@ -19,6 +19,7 @@ SECTIONS = {
     "latency": latency.append_to_output,
     "checkpoints": checkpoints.cost,
     "mirror": mirror.into_files,
+    "library": library.lines,
     "startup": small.start_up,
     "idle": small.idle_poll,
     "local": local.server,
