@@ -56,9 +56,7 @@ def from_headers(headers: Mapping[str, str], classes: Sequence[str]) -> Attribut
 
     Header names are lower case; `classes` are the storage classes that the operation takes.
     """
-    for name in _REFUSED:
-        if name in headers:
-            raise not_implemented(name)
+    refuse_unserved(headers)
     kept = {_KEPT[name]: value for name, value in headers.items() if name in _KEPT}
     kept.setdefault("Content-Type", "application/octet-stream")
     kept |= _metadata(headers)
@@ -69,6 +67,13 @@ def from_headers(headers: Mapping[str, str], classes: Sequence[str]) -> Attribut
         acl=_one_of(headers, "x-oss-object-acl", OBJECT_ACLS),
         tags=tags_from_header(headers.get("x-oss-tagging", "")),
     )
+
+
+def refuse_unserved(headers: Mapping[str, str]) -> None:
+    """Raises NotImplemented for what would make another operation of a write, or follow it."""
+    for name in _REFUSED:
+        if name in headers:
+            raise not_implemented(name)
 
 
 def object_headers(info: ObjectInfo) -> dict[str, str]:

@@ -41,6 +41,7 @@ async def append_object(service: Service, call: Call) -> Answer:
     position = call.position
     call.require_length()
     found = service.store.check_append(bucket, key, position, call.body.length or 0)
+    attributes.refuse_unserved(call.headers)
     # Metadata of a later append is not applied, so it is not checked either; its ACL is both.
     first = attributes.from_headers(call.headers, _APPEND_CLASSES) if found is None else None
     acl = attributes.acl_from(call.headers, "x-oss-object-acl", attributes.OBJECT_ACLS)

@@ -199,6 +199,15 @@ def test_first_append_with_a_bad_header_makes_nothing(ask: Requester, headers: d
     assert ask("HEAD", "log").status == 404
 
 
+@pytest.mark.parametrize("header", ["x_oss_callback", "x_oss_callback_var", "x_oss_copy_source"])
+def test_a_later_append_is_not_exempt_from_what_is_not_served(ask: Requester, header: str) -> None:
+    """A 200 would say that the callback was made; the object stays as it was."""
+    ask.append("log", 0, b"abc")
+    reply = ask.append("log", 3, b"more", **{header: "e30="})
+    assert (reply.status, reply.code) == (501, "NotImplemented")
+    assert ask("GET", "log").body == b"abc"
+
+
 def test_wrong_digest_of_a_later_append_leaves_the_object(ask: Requester) -> None:
     """Nothing of the body is taken."""
     before = ask.append("log", 0, b"abc")
