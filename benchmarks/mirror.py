@@ -20,7 +20,10 @@ READ = "import os, sys; f = os.open(sys.argv[1], os.O_RDONLY); b = bytearray(1 <
 
 def into_files() -> str:
     """Both in memory and on a disk, since they measure different things."""
-    parts = ["## Mirrors"]
+    parts = [
+        "## Mirrors\n\n"
+        "Memory is not touched before these runs (see the catch-up), so on a disk the order differs from run to run."
+    ]
     for where in folders():
         with tempfile.TemporaryDirectory(dir=where) as folder:
             parts += [f"In `{where}` ({kind(where)}):", beside_curl(folder), again(folder)]
