@@ -134,6 +134,8 @@ class Endpoint:
         scheme = scheme.lower() or "https"
         host = rest.removesuffix("/")
         name, port = _split_port(host)
+        if "@" in rest:
+            raise ConfigError("an endpoint with a user name or password in it is not sent anywhere")
         if scheme not in ("http", "https"):
             raise ConfigError(f"the endpoint {_shown(text)} is neither http nor https")
         if not _is_host(name) or not _is_port(port):
@@ -263,7 +265,8 @@ def _is_port(port: str | None) -> bool:
 
 
 def _shown(text: str) -> str:
-    """`text` for a message: quoted, on one line, not endless."""
+    """`text` for a message: quoted, on one line, not endless, and without a user name or password before a host."""
+    text = re.sub(r"//[^/]*@", "//…@", text)
     return repr(text if len(text) <= 200 else f"{text[:200]}…")
 
 

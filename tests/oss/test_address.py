@@ -95,6 +95,7 @@ def test_patterns_and_prefixes(text, pattern, prefix):
         ("https://host:99999/key", "names no host"),
         ("https://[::1/key", "is not a URL"),
         ("https://user:VerySecret@host/key", "user name or password"),
+        ("ftp://user:VerySecret@host/key", "ftp:// is not a scheme"),
         ("https://host/key#part", "%23"),
         ("https://host/a/%2e%2E/b?sig=VerySecret", "another object"),
         ("https://host/a/../b", "another object"),
@@ -320,6 +321,13 @@ def test_endpoints_that_are_refused(text):
     with pytest.raises(ConfigError, match="endpoint") as caught:
         Endpoint.parse(text)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["https://u:VerySecret@host:1", "u:VerySecret@host", "ftp://u:Very/Secret@host"])
+def test_an_endpoint_with_a_password_is_refused_without_showing_it(text):
+    with pytest.raises(ConfigError, match="user name or password") as caught:
+        Endpoint.parse(text)
+    assert "Very" not in str(caught.value)
 
 
 def test_an_endpoint_that_holds_the_bucket():
