@@ -35,7 +35,7 @@ from tailer.core.position import Window as Window
 from tailer.core.ranges import ByteRange
 from tailer.core.schedule import back_off
 from tailer.core.tail import Tail
-from tailer.errors import ChainBroken, CheckpointError, SinkError, TailerError
+from tailer.errors import ChainBroken, CheckpointError, NotFound, RangeNotSatisfiable, SinkError, TailerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -129,6 +129,7 @@ class Follower:
         self._spool = _Spool(tail.mark.delivered.offset, tail.options.max_spool) if strict else None
         self._begun_anew: Mark | None = None
         self._beginning: Beginning | None = None
+        self._misses = 0
         self._commits = None if store is None else _Commits(store, tail, commit_seconds, commit_bytes, clock())
 
     async def catch_up(self) -> None:
@@ -173,6 +174,7 @@ class Follower:
         self._drop_spool()
         if stop.error is not None:
             raise stop.error
+        await self._commit()
         await self._prove_to_the_end()
         await self._commit()
 
@@ -190,21 +192,27 @@ class Follower:
         elif isinstance(action, Wait):
             if self._commits is not None and self._commits.due(action.until):
                 await self._commit()
-            if not await self._prove_meanwhile():
+            if not await self._prove_meanwhile(action.until):
                 await self._sleep(action.until - self._clock())
         elif isinstance(action, Cancel):
             await self._cancel()
 
-    async def _prove_meanwhile(self) -> bool:
-        """Read a window of what lies below the start; False when there is nothing to read, or not now."""
+    async def _prove_meanwhile(self, until: float) -> bool:
+        """Read a window of what lies below the start; False when there is nothing to read, or not before `until`."""
         if self.tail.claim is None:
             return False
         try:
-            return await self._prove_some(self.tail.claim)
+            again = await self._prove_some(self.tail.claim)
         except ChainBroken:
             raise
-        except TailerError:
-            return False  # whatever it is, the poll that comes next meets it and says it
+        except (NotFound, RangeNotSatisfiable):
+            return False  # the object is another one by now, or gone: the poll that comes next tells which
+        except TailerError as error:
+            self._misses += 1
+            await self._sink.notice(Failed(error, max(0.0, until - self._clock()), self._misses))
+            return False
+        self._misses = 0
+        return again
 
     async def _prove_some(self, claim: Claim) -> bool:
         """One window of it; False after a misfit: a poll may tell that the object is another one by now.

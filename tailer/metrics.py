@@ -261,7 +261,7 @@ class _Followed:
         self._restart()
 
     def _restart(self) -> None:
-        self._size = self._delivered = self._proven = 0
+        self._size = self._delivered = self._proven = self._began_at = self._unvouched = 0
         self._begun = False
 
     @property
@@ -270,7 +270,7 @@ class _Followed:
 
     @property
     def unproven(self) -> int:
-        return max(0, self._delivered - self._proven)
+        return max(0, self._delivered - self._proven) + self._unvouched
 
     def poll(self, now: float) -> None:
         """Only looks at an object that had nothing more last time are apart by the schedule's interval."""
@@ -287,8 +287,9 @@ class _Followed:
             case Grew(offset=offset, size=size):
                 self._begin(offset)
                 self._size = size
-            case Verified(position=position):
+            case Verified(position=position, unproven=unproven):
                 self._proven = position.offset
+                self._unvouched = max(0, unproven - self._began_at)
             case Rewound(to=to):
                 self._delivered = to
             case Appeared() | Replaced() | Truncated():
@@ -301,7 +302,7 @@ class _Followed:
         """The first offset is where reading begins: nothing before it is lag, or unproven."""
         if not self._begun:
             self._begun = True
-            self._delivered = self._proven = offset
+            self._delivered = self._proven = self._began_at = offset
 
     def _next_state(self, event: Event) -> str:
         match event:

@@ -704,6 +704,32 @@ def test_full_goes_on_while_it_reads_the_beginning() -> None:
     run(main())
 
 
+def test_full_says_that_the_beginning_cannot_be_read_and_follows_on() -> None:
+    data = bytes(range(100))
+
+    async def main() -> None:
+        scene = middle(data)
+        fetch = scene.reader.fetch
+
+        async def refused_below(ref: ObjectRef, range: ByteRange) -> Window:
+            if range.start < 60:
+                raise refused()
+            return await fetch(ref, range)
+
+        scene.reader.fetch = refused_below  # type: ignore[method-assign]
+        await scene.follower.catch_up()
+        running = asyncio.create_task(scene.follower.run())
+        await asyncio.sleep(5.0)
+        scene.service.data = data + b"more"
+        await asyncio.sleep(10.0)
+        assert scene.held()[60:] == data[60:] + b"more"
+        assert [event.attempt for event in scene.store.events if isinstance(event, Failed)][:3] == [1, 2, 3]
+        assert 0 not in unproven(scene)
+        running.cancel()
+
+    run(main())
+
+
 def test_full_ends_a_one_shot_reading_when_all_is_proven() -> None:
     data = bytes(range(100))
 

@@ -155,6 +155,13 @@ def test_a_catch_up_and_its_proof(metrics: Metrics) -> None:
     }
 
 
+def test_what_only_the_bytes_below_a_start_could_prove_stays_unproven(metrics: Metrics) -> None:
+    """Until they were read (integrity full)."""
+    tell(metrics, batch(990, b"123456789"))
+    assert tell(metrics, Verified(Position(1000, 1), 995))["unproven_bytes"] == 5
+    assert tell(metrics, Verified(Position(1000, 1), 0)).get("unproven_bytes", 0) == 0
+
+
 def test_a_start_in_the_middle_is_no_lag_and_nothing_unproven(metrics: Metrics) -> None:
     assert tell(metrics, Grew(0, 990, 1000))["lag_bytes"] == 10
     assert tell(metrics, batch(990, b"123456789"))["unproven_bytes"] == 9
