@@ -550,7 +550,7 @@ def test_strict_integrity_hands_out_nothing_that_is_taken_back(bucket: Bucket) -
     ("options", "words"),
     [
         ({"replaced": "never"}, "replaced='never': it can be stop, restart"),
-        ({"integrity": "full"}, "it can be chain, strict, off"),
+        ({"integrity": "most"}, "it can be chain, full, strict, off"),
         ({"start": 5}, "it can be start, end"),
         ({"delimiter": b"\r\n"}, "one byte"),
         ({"max_record": 0}, "max_record=0"),
