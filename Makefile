@@ -42,8 +42,9 @@ $(NODE_READY): tests/interop/node/package.json
 demo: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python demo.py $(if $(FILE),--file '$(FILE)')
 
+# More workers than cores: most tests wait for a process or a clock.
 test: $(READY) $(OSS2_READY) $(NODE_MAYBE)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 4 --dist worksteal
 
 interop: $(READY) $(OSS2_READY) $(NODE_READY)
 	OSS_TAIL_INTEROP=required $(BIN)/python -m pytest -q tests/interop

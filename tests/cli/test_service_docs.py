@@ -79,7 +79,7 @@ def offered(*words: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize(("words", "below", "options"), COMMANDS, ids=lambda it: " ".join(it))
+@pytest.mark.parametrize(("words", "below", "options"), COMMANDS, ids=[" ".join(words) for words, _, _ in COMMANDS])
 def test_bash_offers_every_command_and_option_and_no_other(
     words: tuple[str, ...], below: set[str], options: set[str]
 ) -> None:
