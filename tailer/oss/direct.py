@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import select
 from collections import deque
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -24,12 +25,16 @@ if TYPE_CHECKING:
 
 _MAX_HEAD = 64 * 1024
 _MAX_LINE = 1024  # of the framing of a chunked body
+_MAX_INTERIM = 16  # answers before the answer
+_MAX_TRAILERS = 64  # lines behind a chunked body
 _PIECE = 256 * 1024
+_SMALL_BODY = 32 * 1024
 _KEPT_BUFFERS = 8
 _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [^\r\n]*)?")
-_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n\0]*?)[ \t]*")
+_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_UNCLEAN = re.compile(rb"[\r\n\0]")
 _SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?")
-_UNSENDABLE = re.compile(r"[^\t\x20-\x7e]")
+_UNSENDABLE = re.compile(r"[^\t\n\x20-\x7e]")
 _REPEATABLE = frozenset({"GET", "HEAD"})  # RFC 9110, 9.2.2: of those that we send
 
 _Place = tuple[str, int]
@@ -72,7 +77,7 @@ class DirectTransport:
         A connection that was idle may be closed by the other side at any time. If it ends without a byte of
         an answer, a request that changes nothing is sent once more on a new one (RFC 9112, 9.3.1).
         """
-        connection = await self._idle_one(place)
+        connection = self._idle_one(place)
         if connection is not None:
             try:
                 return connection, await self._ask(connection, head, body)
@@ -94,10 +99,8 @@ class DirectTransport:
             connection.abort()
             raise
 
-    async def _idle_one(self, place: _Place) -> _Connection | None:
+    def _idle_one(self, place: _Place) -> _Connection | None:
         kept = self._idle.get(place)
-        if kept:
-            await asyncio.sleep(0)  # the loop looks at the sockets, and notes what was closed meanwhile
         while kept:
             connection = kept.pop()
             if connection.usable:
@@ -129,18 +132,20 @@ class DirectTransport:
 
 def _request_head(method: str, url: str, headers: Mapping[str, str], body: Data | None) -> tuple[_Place, bytes]:
     """Where it goes, and the bytes up to the body. Raises ValueError for what cannot be sent."""
-    parts = urlsplit(url)
+    address, mark, query = url.partition("#")[0].partition("?")  # so that `urlsplit` knows the rest from before
+    parts = urlsplit(address)
     if parts.scheme != "http" or not parts.hostname:
         raise ValueError("this is not an http address")
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    target = (parts.path or "/") + (mark + query if query else "")
     fields = {"host": parts.netloc.rpartition("@")[2], "user-agent": USER_AGENT, "accept": "*/*"}
     if body is not None:
         fields["content-length"] = str(len(body))
     fields.update((name.lower(), value) for name, value in headers.items())
     lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
-    if " " in target or any(_UNSENDABLE.search(line) for line in lines):
+    text = "\n".join([*lines, "", ""])
+    if " " in target or text.count("\n") > len(lines) + 1 or _UNSENDABLE.search(text):
         raise ValueError("a header or the address holds characters that cannot be sent")
-    return (parts.hostname, parts.port or 80), "\r\n".join([*lines, "", ""]).encode("ascii")
+    return (parts.hostname, parts.port or 80), text.replace("\n", "\r\n").encode("ascii")
 
 
 class _Head:
@@ -149,20 +154,21 @@ class _Head:
     def __init__(self, data: bytes) -> None:
         first, *lines = data.split(b"\r\n")
         status = _STATUS.fullmatch(first)
-        fields = [_FIELD.fullmatch(line) for line in lines]
-        if status is None or not all(fields):
+        if status is None or _UNCLEAN.search(b"".join(lines)):
             raise OSError("what came is not HTTP")
         self.status = int(status[2])
-        self._fields: dict[str, list[bytes]] = {}
-        for field in fields:
-            assert field is not None
-            self._fields.setdefault(field[1].decode("ascii").lower(), []).append(field[2])
-        tokens = b",".join(self._fields.get("connection", [])).lower()
+        self._fields: dict[bytes, list[bytes]] = {}
+        for line in lines:
+            name, colon, value = line.partition(b":")
+            if not colon or not _NAME.fullmatch(name):
+                raise OSError("what came is not HTTP")
+            self._fields.setdefault(name.lower(), []).append(value.strip(b" \t"))
+        tokens = b",".join(self._fields.get(b"connection", [])).lower()
         self.lives_on = status[1] == b"1" and b"close" not in tokens
 
     def get(self, name: str) -> str | None:
         """The first field of that name; U+FFFD when it is not ASCII, as no field that we read is."""
-        values = self._fields.get(name.lower())
+        values = self._fields.get(name.lower().encode())
         if values is None:
             return None
         return values[0].decode("ascii") if values[0].isascii() else "\ufffd"
@@ -170,7 +176,7 @@ class _Head:
     @property
     def chunked(self) -> bool:
         """Is the body chunked (RFC 9112, 6.1)? Raises OSError for any other coding."""
-        codings = b",".join(self._fields.get("transfer-encoding", []))
+        codings = b",".join(self._fields.get(b"transfer-encoding", []))
         if codings and codings.strip().lower() != b"chunked":
             raise OSError("the body has a transfer coding that nobody asked for")
         return bool(codings)
@@ -178,12 +184,12 @@ class _Head:
     @property
     def announces_nothing(self) -> bool:
         """Is there no body to be read, as in the answer to an append? Then the connection can be used again."""
-        return self._fields.get("content-length") == [b"0"] and "transfer-encoding" not in self._fields
+        return self._fields.get(b"content-length") == [b"0"] and b"transfer-encoding" not in self._fields
 
     @property
     def length(self) -> int | None:
         """Content-Length. Raises OSError when there are two, or what is none (RFC 9112, 6.3)."""
-        values = {value.strip() for field in self._fields.get("content-length", []) for value in field.split(b",")}
+        values = {value.strip() for field in self._fields.get(b"content-length", []) for value in field.split(b",")}
         if not values:
             return None
         value = values.pop()
@@ -268,9 +274,16 @@ class _Connection(asyncio.BufferedProtocol):
 
     @property
     def usable(self) -> bool:
-        """May another request be sent? Bytes that came unasked for belong to no request."""
+        """May another request be sent? Bytes that came unasked for belong to no request, and an end is one."""
         fresh = self._loop.time() - self._rested_at < IDLE_SECONDS
-        return fresh and self._ended is None and self._have == 0 and not self._transport.is_closing()
+        at_rest = fresh and self._ended is None and self._have == 0 and not self._transport.is_closing()
+        return at_rest and not self._has_news()
+
+    def _has_news(self) -> bool:
+        """Does the socket hold what the loop did not look at yet?"""
+        news = select.poll()
+        news.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(news.poll(0))
 
     @property
     def clean(self) -> bool:
@@ -296,7 +309,10 @@ class _Connection(asyncio.BufferedProtocol):
         self._transport.write(data)
 
     async def upload(self, head: bytes, body: memoryview) -> None:
-        """Send a body without keeping it twice. A server that answers before its end is listened to."""
+        """Send a large body without keeping it twice. A server that answers before its end is listened to."""
+        if len(body) <= _SMALL_BODY:  # in one segment with the head: the server wakes once
+            self.write(b"".join((head, body)))
+            return
         self.write(head)
         for start in range(0, len(body), _PIECE):
             self._transport.write(body[start : start + _PIECE])
@@ -310,11 +326,12 @@ class _Connection(asyncio.BufferedProtocol):
 
         Those of status 100 to 199 come before it and are left out.
         """
-        while True:
+        for _ in range(_MAX_INTERIM + 1):
             data = await self._take_until(b"\r\n\r\n", _MAX_HEAD, None if patient else self._silence)
             head = _Head(data)
             if head.status >= 200:
                 return head
+        raise OSError("an answer that does not come: there is always one more before it")
 
     async def fill(self, target: memoryview) -> None:
         """Read until `target` is full."""
@@ -467,8 +484,7 @@ class _DirectResponse:
                     yield piece
                 if await self._connection.take_line():
                     raise OSError("a chunk is longer than it says")
-            while await self._connection.take_line():  # trailers, which nobody reads
-                pass
+            await self._skip_trailers()
             self.complete = True
         elif length is not None:
             async for piece in self._counted(length):
@@ -477,6 +493,13 @@ class _DirectResponse:
         else:
             while piece := await self._connection.take(_PIECE):
                 yield piece
+
+    async def _skip_trailers(self) -> None:
+        """Fields behind the body, which nobody reads (RFC 9112, 7.1.2)."""
+        for _ in range(_MAX_TRAILERS + 1):
+            if not await self._connection.take_line():
+                return
+        raise OSError("trailers that do not end")
 
     async def _counted(self, length: int) -> AsyncIterator[bytes]:
         while length:

@@ -47,6 +47,11 @@ MAX_ERROR_BODY = 64 << 10
 MAX_LIST_BODY = 16 << 20
 """Bytes of a listing: 1000 keys of 1023 bytes, every one percent-encoded, take less than 4 MiB."""
 
+# A page has at most a thousand rows and a thousand prefixes (OSS documentation, "ListObjectsV2"), of a dozen elements.
+_MAX_ELEMENTS = 100_000
+_MAX_DEPTH = 16
+_MAX_PIECE = 64 << 10  # bytes of one tag, or of one text: the longest there is, a key, has 3 KiB when it is encoded
+
 _MAX_INTEGER = 1 << 63
 _MAX_CRC64 = (1 << 64) - 1
 _MAX_WAIT = 3600.0
@@ -462,17 +467,22 @@ def _parse_xml(
 ) -> None:
     """Call `start` with each path from the root, `end` with the path and the element's own text.
 
-    Raises ProtocolError for what is not XML, and for a document type, which OSS never sends: it is how
-    entities are made that grow without bound or read other files.
+    Raises ProtocolError for what is not XML, for what would cost more time or memory than any answer of OSS
+    does, and for a document type, which OSS never sends: it is how entities are made that grow without bound or
+    read other files.
     """
     from xml.parsers import expat  # late: only errors and listings are XML
 
+    _check_pieces(body)
     path: list[str] = []
     texts: list[list[str]] = []
+    count = 0
 
     def opened(name: str, _: object) -> None:
-        if len(path) > 16:
-            raise ProtocolError("XML that is nested deeper than OSS nests it")
+        nonlocal count
+        count += 1
+        if count > _MAX_ELEMENTS or len(path) == _MAX_DEPTH:
+            raise ProtocolError("XML with more elements, or nested deeper, than OSS sends it")
         path.append(name)
         texts.append([])
         start(tuple(path))
@@ -494,3 +504,12 @@ def _parse_xml(
         parser.Parse(body, True)
     except (expat.ExpatError, ValueError, LookupError) as error:  # the last two: an encoding it cannot take
         raise ProtocolError(f"an answer that should be XML is not: {error}") from error
+
+
+def _check_pieces(body: bytes) -> None:
+    """Raises ProtocolError where so many bytes have no ``>``: a tag with a million attributes costs gigabytes."""
+    start = 0
+    while len(body) - start > _MAX_PIECE:
+        start = body.rfind(b">", start, start + _MAX_PIECE) + 1
+        if start == 0:
+            raise ProtocolError("XML with a longer tag, or a longer text, than OSS sends it")

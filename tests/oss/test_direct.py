@@ -73,6 +73,20 @@ def test_interim_answers_are_left_out(wire):
 
 
 @pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 100,
+        chunked(b"5", b"01234", b"0", *[b"Trailer: x"] * 100, b""),
+    ],
+    ids=["answers before the answer", "trailers"],
+)
+def test_what_does_not_end_is_not_waited_for(wire, answer):
+    """Each line comes in time, so no time-out would end it."""
+    answers, _ = talk(wire, [wire.reply(answer, hold=True)], "GET")
+    assert [type(answer) for answer in answers] == [errors.ConnectionLost]
+
+
+@pytest.mark.parametrize(
     "head",
     [
         b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import time
+import tracemalloc
 
 import pytest
 from hypothesis import example, given
@@ -245,7 +247,7 @@ header_tables = st.dictionaries(names, texts, max_size=6)
 XML = b"""
 <Error> </Error> <Code> </Code> NoSuchKey <Message> </Message> &lt; &x; <!DOCTYPE_a> <![CDATA[x]]> \xff
 <ListBucketResult> </ListBucketResult> <Contents> </Contents> <Key>k</Key> <Size>1</Size> <EncodingType>url
-<?xml_version='1.0'_encoding='utf-16'?> <a_b='c'>
+<?xml_version='1.0'_encoding='utf-16'?> <a_b='c'> <!DOCTYPE_a_[<!ENTITY_b_"c">]> &b; <!-- --> <?a ?> </a> \0 \xfe\xff
 """
 xmlish = st.lists(st.sampled_from([word.replace(b"_", b" ") for word in XML.split()]), max_size=14).map(b"".join)
 bodies = st.one_of(st.binary(max_size=200), xmlish)
@@ -274,6 +276,10 @@ def test_any_headers_are_metadata_or_refused(table):
 
 
 # --- listings
+
+ENTITIES = b'<!DOCTYPE l [<!ENTITY a "%s">' % (b"x" * 50_000)
+ENTITIES += b"".join(b'<!ENTITY a%d "%s">' % (n, b"&a%d;" % (n - 1) * 10 if n else b"&a;" * 10) for n in range(8))
+ENTITIES += b"]><ListBucketResult><Name>%s</Name>"
 
 
 def listing(inner, *, encoding="url"):
@@ -340,6 +346,51 @@ def test_listings_that_are_refused(body):
     """Half a page would be taken for objects that are gone."""
     with pytest.raises(errors.ProtocolError):
         parse_list(body)
+
+
+@pytest.mark.parametrize(
+    "costly",
+    {
+        "entities that grow tenfold with each": ENTITIES % b"&a7;",
+        "an entity that is used again and again": ENTITIES % (b"&a;" * 200_000),
+        "an entity that is a file": b'<!DOCTYPE l [<!ENTITY a SYSTEM "file:///dev/zero">]><ListBucketResult>&a;',
+        "a document type that is fetched": b'<!DOCTYPE l SYSTEM "http://127.0.0.1:1/l.dtd"><ListBucketResult>',
+        "a parameter entity": b'<!DOCTYPE l [<!ENTITY % a SYSTEM "file:///etc/passwd"> %a;]><ListBucketResult>',
+        "attributes": b"<ListBucketResult %s>" % b" ".join(b'a%x=""' % n for n in range(400_000)),
+        "rows": b"<ListBucketResult>" + b"<Contents/>" * 500_000,
+        "elements": b"<ListBucketResult>" + b"<a/>" * 1_000_000,
+        "depth": b"<ListBucketResult>" + b"<a>" * 1_000_000,
+        "a name": b"<" + b"a" * 5_000_000,
+        "a text": b"<ListBucketResult><a>" + b"\n" * 5_000_000,
+        "a comment": b"<ListBucketResult><!--" + b"-" * 5_000_000,
+        "references": b"<ListBucketResult><a>" + b"&#65;" * 1_000_000,
+    }.items(),
+    ids=lambda named: named[0],
+)
+def test_xml_that_would_be_costly_is_refused_in_little_time_and_memory(costly):
+    """As a listing, and as a refusal, whose status then speaks alone."""
+    _, body = costly
+    tracemalloc.start()
+    started = time.process_time()
+    try:
+        with pytest.raises(errors.ProtocolError):
+            parse_list(body)
+        error = error_from_response(404, headers(x_oss_request_id="A"), body.replace(b"ListBucketResult", b"Error"))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert time.process_time() - started < 10, "a second, but machines differ"
+    assert peak < 3 * len(body) + (64 << 20)
+    assert (type(error), error.code) == (errors.ObjectNotFound, None)
+
+
+def test_the_largest_page_there_can_be_is_read():
+    """A thousand keys of 1023 bytes, all percent-encoded, in rows with all that a row can have."""
+    key = "%0A" * 1023
+    row = f"<Contents><Key>{key}</Key><Size>1</Size><Owner><ID>1</ID><DisplayName>1</DisplayName></Owner></Contents>"
+    prefix = f"<CommonPrefixes><Prefix>{key}</Prefix></CommonPrefixes>"
+    page = parse_list(listing(row * 1000 + prefix * 1000))
+    assert (len(page.objects), len(page.prefixes)) == (1000, 1000)
 
 
 @given(bodies)

@@ -108,6 +108,37 @@ def test_a_redirect_is_an_answer_like_any_other(wire, kind):
     assert asyncio.run(main()) == (302, 1)
 
 
+@pytest.mark.parametrize(
+    ("beginning", "again"),
+    [
+        (b"HTTP/1.1 200 OK\r\n", b"X-More: and more\r\n" * 1000),
+        (b"HTTP/1.1 200 OK\r\nX-More: ", b"m" * 20_000),
+        (b"HTTP/1.1 200 ", b"K" * 20_000),
+    ],
+    ids=["fields", "a field", "a reason"],
+)
+def test_a_head_without_an_end_is_given_up(wire, kind, beginning, again):
+    """Long before its size is of any weight."""
+    sent = 0
+
+    async def pour(reader, writer):
+        nonlocal sent
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(beginning)
+        while sent < 1 << 27:
+            writer.write(again)
+            await writer.drain()
+            sent += len(again)
+
+    async def main():
+        async with wire.listening(pour) as port:
+            with pytest.raises(errors.TransportError):
+                await get(kind, f"http://127.0.0.1:{port}/")
+
+    asyncio.run(main())
+    assert sent < 16 << 20, "what sockets buffer, and some"
+
+
 def test_an_upload_may_take_longer_than_the_read_timeout(wire, kind):
     """The read timeout is about silence; a slow line that moves is not silent."""
     body = bytes(6 << 20)
