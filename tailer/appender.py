@@ -288,11 +288,10 @@ class Appender:
 
     async def _sent(self) -> Position:
         """Wait until all that is pending was sent."""
-        future = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
         self._pending.waiters.append((len(self._pending.records), future))
         self._due.set()
-        # One record among several is awaited by one task; its cancellation must not cancel the others'.
-        return await asyncio.shield(future)
+        return await future
 
     # --- sending
 
