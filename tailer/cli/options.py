@@ -58,6 +58,9 @@ OPTIONS: tuple[Option, ...] = (
     Option("", ("exec",), "COMMAND", _OSS,
            "run COMMAND by sh for each batch of lines, which it gets on standard input; when it fails, follow "
            "tries the same lines again"),
+    Option("", ("exec-keys",), None, _OSS,
+           "with --exec, leave the access keys (OSS_ACCESS_KEY_ID and its like) in the environment of COMMAND, for "
+           "one that uses OSS itself"),
     Option("", ("json",), None, _OSS, "print one JSON object per line: every record, and every event"),
     Option("", ("checkpoint",), "FILE", _OSS,
            "note in FILE how far each object was output, and go on from there the next time; where FILE knows "
@@ -123,6 +126,7 @@ class Options:
     rotate_size: int | None = None
     spool_bytes: int | None = None
     exec: str | None = None
+    exec_keys: bool = False
     json: bool = False
     checkpoint: str | None = None
     group: str | None = None
@@ -203,6 +207,7 @@ _FLAGS: dict[str, dict[str, Any]] = {
     "version": {"show": "version"},
     "once": {"once": True},
     "keep-generations": {"keep_generations": True},
+    "exec-keys": {"exec_keys": True},
     "json": {"json": True},
     "progress": {"progress": True},
     "no-progress": {"progress": False},
@@ -233,8 +238,7 @@ def _settled(options: Options) -> Options:
         name = "--keep-generations" if options.keep_generations else name
         raise UsageError(f"{name} needs --output PATH: it is about the file of a mirror")
     _check_checkpoint(options)
-    if options.exec is not None:
-        _check_exec(options)
+    _check_exec(options)
     if options.once:
         options = replace(options, follow="no", retry=False, pids=())
     return replace(options, warnings=tuple(_warnings(options)))
@@ -263,7 +267,11 @@ def _check_checkpoint(options: Options) -> None:
 
 
 def _check_exec(options: Options) -> None:
-    if not (options.exec or "").strip():
+    if options.exec is None:
+        if options.exec_keys:
+            raise UsageError("--exec-keys needs --exec COMMAND: it is about the command's environment")
+        return
+    if not options.exec.strip():
         raise UsageError("option '--exec' needs a command")
     for given, name in ((options.json, "--json"), (options.output is not None, "--output")):
         if given:

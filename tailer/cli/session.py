@@ -190,7 +190,7 @@ class Session:
         elif self._options.exec is not None:
             from tailer.sinks.exec import CommandPerBatch
 
-            inner = CommandPerBatch(self._options.exec, slots=self._commands)
+            inner = CommandPerBatch(self._options.exec, slots=self._commands, keys=self._options.exec_keys)
         elif self._options.json:
             from tailer.sinks.jsonl import JsonLines
 

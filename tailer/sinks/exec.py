@@ -24,6 +24,13 @@ _GRACE = 5.0  # seconds between asking a command to end and ending it
 _LEAVING = 1.0  # seconds that a command which reads no more has for its own exit status
 _NOT_FOUND = 127  # POSIX, sh: the command was not found
 _NOT_EXECUTABLE = 126
+# Of OSS and of the official credentials package. A command that is there for lines does not need them, and one
+# that prints or reports its environment, as many do when they crash, would give them away.
+_KEYS = frozenset(
+    f"{owner}_{name}"
+    for owner, token in (("OSS", "SESSION_TOKEN"), ("ALIBABA_CLOUD", "SECURITY_TOKEN"))
+    for name in ("ACCESS_KEY_ID", "ACCESS_KEY_SECRET", token)
+)
 
 
 class CommandPerBatch:
@@ -31,16 +38,18 @@ class CommandPerBatch:
 
     A string is run by ``sh -c``, a sequence as it is. The command's own output goes where ours goes, and its
     environment says what it gets: ``OSS_TAIL_OBJECT`` (the address), ``OSS_TAIL_GENERATION``,
-    ``OSS_TAIL_START`` and ``OSS_TAIL_END`` (bytes, the end exclusive).
+    ``OSS_TAIL_START`` and ``OSS_TAIL_END`` (bytes, the end exclusive). The rest of it is ours, without access keys.
 
     At least once: a batch whose command failed, or did not live to its end, is due again. When this process
     is killed, the command sees the end of its input early: it has the whole batch when it has read
     ``END - START`` bytes. A command that exits with 0 without having read all took the batch all the same.
     """
 
-    def __init__(self, command: Command, *, slots: asyncio.Semaphore | None = None) -> None:
-        """`slots`: shared with other sinks, bounds how many commands run at a time."""
+    def __init__(self, command: Command, *, slots: asyncio.Semaphore | None = None, keys: bool = False) -> None:
+        """`slots`: shared with other sinks, bounds how many commands run at a time. `keys`: the access keys of our
+        environment (``OSS_ACCESS_KEY_ID`` and its like) are in the command's, too."""
         self._command = command
+        self._keys = keys
         self._slots: contextlib.AbstractAsyncContextManager[object] = slots or contextlib.nullcontext()
 
     async def write(self, batch: Batch) -> None:
@@ -49,7 +58,7 @@ class CommandPerBatch:
         Raises SinkBusy when its exit status is not 0, SinkError when it cannot be run at all.
         """
         async with self._slots:
-            process = await _start(self._command, _environment(batch))
+            process = await _start(self._command, _environment(batch), keys=self._keys)
             try:
                 await _send(process, batch.data)
                 status = await process.wait()
@@ -73,11 +82,13 @@ class CommandStream:
     again, whole, to its successor: neither at least nor at most once. Where that matters, use `CommandPerBatch`.
 
     A command that ends, or closes its input, is started anew with the next batch. `close` lets it read to the
-    end and waits for it.
+    end and waits for it. Its environment is ours, without access keys, and ``OSS_TAIL_OBJECT``.
     """
 
-    def __init__(self, command: Command) -> None:
+    def __init__(self, command: Command, *, keys: bool = False) -> None:
+        """`keys`: as for `CommandPerBatch`."""
         self._command = command
+        self._keys = keys
         self._process: Process | None = None
 
     async def write(self, batch: Batch) -> None:
@@ -86,7 +97,8 @@ class CommandStream:
         Raises SinkBusy when the command ended before it took all of the batch, SinkError when it cannot be run.
         """
         if self._process is None:
-            self._process = await _start(self._command, {"OSS_TAIL_OBJECT": str(batch.object)})
+            environment = {"OSS_TAIL_OBJECT": str(batch.object)}
+            self._process = await _start(self._command, environment, keys=self._keys)
         try:
             taken = self._process.returncode is None and await _feed(self._process, batch.data)
         except BaseException:
@@ -125,12 +137,13 @@ def _environment(batch: Batch) -> Mapping[str, str]:
     }
 
 
-async def _start(command: Command, environment: Mapping[str, str]) -> Process:
+async def _start(command: Command, environment: Mapping[str, str], *, keys: bool) -> Process:
     """Start it in a process group of its own, so that what it starts can be ended with it."""
+    ours = {name: value for name, value in os.environ.items() if keys or name not in _KEYS}
     argv = ["/bin/sh", "-c", command] if isinstance(command, str) else [*command]
     try:
         return await asyncio.create_subprocess_exec(
-            *argv, stdin=asyncio.subprocess.PIPE, env={**os.environ, **environment}, process_group=0
+            *argv, stdin=asyncio.subprocess.PIPE, env={**ours, **environment}, process_group=0
         )
     except OSError as error:
         raise SinkError(f"cannot run {_shown(command)}: {error.strerror or error}") from error

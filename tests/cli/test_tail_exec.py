@@ -29,6 +29,13 @@ def test_whole_lines_with_their_place(oss_tail: OssTail) -> None:
     assert done == (0, f"two\nthree\n {address} 0 4 14\nfo {address} 0 14 16\n".encode(), "")
 
 
+@pytest.mark.parametrize(("options", "count"), [([], b"0\n"), (["--exec-keys"], b"2\n")])
+def test_access_keys_are_for_a_command_that_needs_them(oss_tail: OssTail, options: list[str], count: bytes) -> None:
+    address = oss_tail.renew("exec/keys", b"one\n")
+    command = "cat > /dev/null; env | grep -c ^OSS_ACCESS_KEY_ || true"
+    assert oss_tail.command(["-c", "+1", *options, "--exec", command, address]) == (0, count, "")
+
+
 def test_batches_follow_each_other_without_gap_or_overlap(oss_tail: OssTail) -> None:
     address = oss_tail.renew("exec/long", LINES)
     done = oss_tail.command(["-c", "+1", "--exec", 'echo "$OSS_TAIL_START $OSS_TAIL_END $(wc -c) $(id -u)"', address])
@@ -129,3 +136,8 @@ def test_what_cannot_be_combined_is_refused(more: list[str]) -> None:
         parse(["--exec", "cat", *more, "oss://b/k"])
     with pytest.raises(UsageError, match="needs a command"):
         parse(["--exec", " ", "oss://b/k"])
+
+
+def test_keys_for_no_command_are_refused() -> None:
+    with pytest.raises(UsageError, match="--exec-keys needs --exec COMMAND"):
+        parse(["--exec-keys", "oss://b/k"])

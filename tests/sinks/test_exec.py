@@ -151,6 +151,32 @@ def test_no_more_commands_run_at_a_time_than_there_are_slots(tmp_path: Path) -> 
     assert (tmp_path / "out").read_bytes() == b"x" * 8
 
 
+# --- access keys
+
+KEYS = (
+    "OSS_ACCESS_KEY_ID OSS_ACCESS_KEY_SECRET OSS_SESSION_TOKEN "
+    "ALIBABA_CLOUD_ACCESS_KEY_ID ALIBABA_CLOUD_ACCESS_KEY_SECRET ALIBABA_CLOUD_SECURITY_TOKEN"
+).split()
+
+
+@pytest.mark.parametrize("kind", [CommandPerBatch, CommandStream])
+def test_the_access_keys_are_kept_from_a_command_that_is_not_said_to_need_them(
+    kind: type[CommandPerBatch | CommandStream], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    for name in (*KEYS, "OSS_REGION"):
+        monkeypatch.setenv(name, f"of {name}")
+    command = f"cat > /dev/null; env > {shlex.quote(str(out))}"
+    feed(kind(command), batch(b"x"))
+    environment = out.read_text()
+    assert "OSS_REGION=of OSS_REGION\n" in environment
+    assert "OSS_TAIL_OBJECT=" in environment
+    assert [name for name in KEYS if name in environment] == []
+    feed(kind(command, keys=True), batch(b"x"))
+    environment = out.read_text()
+    assert [name for name in KEYS if f"{name}=of {name}\n" not in environment] == []
+
+
 # --- one command for all
 
 
