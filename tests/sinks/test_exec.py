@@ -153,10 +153,14 @@ def test_no_more_commands_run_at_a_time_than_there_are_slots(tmp_path: Path) -> 
 
 # --- access keys
 
-KEYS = (
-    "OSS_ACCESS_KEY_ID OSS_ACCESS_KEY_SECRET OSS_SESSION_TOKEN "
-    "ALIBABA_CLOUD_ACCESS_KEY_ID ALIBABA_CLOUD_ACCESS_KEY_SECRET ALIBABA_CLOUD_SECURITY_TOKEN"
-).split()
+KEYS = [
+    "OSS_ACCESS_KEY_ID",
+    "OSS_ACCESS_KEY_SECRET",
+    "OSS_SESSION_TOKEN",
+    "ALIBABA_CLOUD_ACCESS_KEY_ID",
+    "ALIBABA_CLOUD_ACCESS_KEY_SECRET",
+    "ALIBABA_CLOUD_SECURITY_TOKEN",
+]
 
 
 @pytest.mark.parametrize("kind", [CommandPerBatch, CommandStream])
