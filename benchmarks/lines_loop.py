@@ -17,12 +17,8 @@ def by_batches(url: str) -> int:
     import tailer
 
     async def main() -> int:
-        count, end = 0, b""
         async with tailer.Consumer(object_of(url), follow=False) as consumer:
-            async for batch in consumer:
-                count += bytes(batch.data).count(b"\n")
-                end = bytes(batch.data[-1:])
-        return count + (end != b"\n")
+            return sum([len(batch.records) async for batch in consumer])
 
     return asyncio.run(main())
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from tailer.core.framing import Records
 
+if TYPE_CHECKING:
     from tailer.core.position import ObjectMeta, ObjectRef, Position
     from tailer.core.ranges import ByteRange
     from tailer.errors import TailerError
@@ -65,21 +65,6 @@ Action = Head | Fetch | Receive | Cancel | Wait | Stop
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """One record, or a piece of one that is longer than the limit.
-
-    `data` is without the delimiter, [start, end) is with it. `first` and `last` are both true for a whole
-    record; a piece that does not begin (end) a record has `first` (`last`) false.
-    """
-
-    start: int
-    end: int
-    data: bytes
-    first: bool = True
-    last: bool = True
-
-
-@dataclass(frozen=True, slots=True)
 class Batch:
     """Bytes [start, end) of one generation of an object, in order, without gap or overlap to its neighbours.
 
@@ -101,25 +86,9 @@ class Batch:
     last: bool = True
 
     @property
-    def records(self) -> Iterator[Record]:
-        """The records in order; a raw batch is one record."""
-        if self.delimiter is None:
-            yield Record(self.start, self.end, bytes(self.data))
-            return
-        *whole, rest = bytes(self.data).split(self.delimiter)
-        start, first = self.start, self.first
-        for data in whole:
-            yield from self._pieces(data, start, len(self.delimiter), first, last=True)
-            start, first = start + len(data) + len(self.delimiter), True
-        if rest:
-            yield from self._pieces(rest, start, 0, first, last=self.last)
-
-    def _pieces(self, data: bytes, start: int, extra: int, first: bool, *, last: bool) -> Iterator[Record]:
-        """`data` as one record, or as several when it is over the limit; `extra` is the delimiter's length."""
-        while len(data) > self.limit:
-            yield Record(start, start + self.limit, data[: self.limit], first=first, last=False)
-            data, start, first = data[self.limit :], start + self.limit, False
-        yield Record(start, start + len(data) + extra, data, first=first, last=last)
+    def records(self) -> Records:
+        """The records in order, to iterate over or to count; a raw batch is one record."""
+        return Records(self)
 
 
 @dataclass(frozen=True, slots=True)

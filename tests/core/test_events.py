@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailer.core import events
-from tailer.core.events import Batch, Record
+from tailer.core.events import Batch
+from tailer.core.framing import Record
 from tailer.core.position import ObjectRef
 
 REF = ObjectRef("b", "k")
@@ -20,7 +21,7 @@ def batch(data: bytes | bytearray | memoryview, **more: typing.Any) -> Batch:
     return Batch(REF, 0, 1000, 1000 + len(data), data, verified=True, **more)
 
 
-@pytest.mark.parametrize("cls", [*typing.get_args(events.Action), *typing.get_args(events.Event), Record])
+@pytest.mark.parametrize("cls", [*typing.get_args(events.Action), *typing.get_args(events.Event)])
 def test_actions_and_events_are_frozen_and_have_slots(cls: type) -> None:
     assert dataclasses.is_dataclass(cls)
     assert cls.__dataclass_params__.frozen  # type: ignore[attr-defined]
@@ -30,7 +31,7 @@ def test_actions_and_events_are_frozen_and_have_slots(cls: type) -> None:
 
 def test_every_class_of_the_module_is_an_action_or_an_event() -> None:
     named = {one for one in vars(events).values() if isinstance(one, type) and one.__module__ == events.__name__}
-    assert named == {*typing.get_args(events.Action), *typing.get_args(events.Event), Record}
+    assert named == {*typing.get_args(events.Action), *typing.get_args(events.Event)}
 
 
 @given(st.lists(st.sampled_from([b"a", b"\n", b"\0", b"xyz"])).map(b"".join), st.sampled_from([b"\n", b"\0"]))
@@ -39,6 +40,23 @@ def test_the_records_are_a_naive_split(data: bytes, delimiter: bytes) -> None:
     found = list(batch(data, delimiter=delimiter).records)
     assert [one.data for one in found] == (lines if lines[-1] else lines[:-1])
     assert all(one.first and one.last for one in found)
+
+
+any_batch = st.builds(
+    lambda parts, kind, **more: batch(kind(b"".join(parts)), **more),
+    st.lists(st.sampled_from([b"a", b"\n", b"\0", b"xyz", b"12345678"])),
+    st.sampled_from([bytes, bytearray, memoryview]),
+    delimiter=st.sampled_from([None, b"\n", b"\0"]),
+    limit=st.integers(1, 6),
+    first=st.booleans(),
+    last=st.booleans(),
+)
+
+
+@given(any_batch)
+def test_to_count_the_records_is_to_make_them_all_and_they_can_be_made_again(one: Batch) -> None:
+    records = one.records
+    assert len(records) == len(list(records)) == len(list(records))
 
 
 @given(st.binary(max_size=60), st.sampled_from([None, b"\n", b"\0"]), st.integers(1, 5), st.booleans(), st.booleans())

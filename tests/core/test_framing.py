@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailer.core.events import Batch, Record
-from tailer.core.framing import Frame, Framer, LastRecords
+from tailer.core.events import Batch
+from tailer.core.framing import Frame, Framer, LastRecords, Record
 from tailer.core.position import ObjectRef
 from tailer.core.ranges import ByteRange
 
@@ -95,6 +95,19 @@ def test_a_framer_taken_up_inside_a_record_goes_on_with_the_same_pieces(
         for r in records(again, delimiter, limit)
     ]
     assert taken_up == naive_records(data, delimiter, limit)
+
+
+@pytest.mark.parametrize("shift", range(-2, 3))
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_the_end_of_the_last_record_is_found_wherever_it_lies_in_a_large_window(kind: type, shift: int) -> None:
+    """Also across the borders of the blocks in which it is looked for, and with an unfinished record before it."""
+    for blocks in (1, 2, 3):
+        data = b"x" * (3 * 65536 - blocks * 65536 + shift) + b"\n" + b"y" * (blocks * 65536 - shift - 1)
+        framer = Framer(b"\n", 10**9)
+        assert framer.feed(b"begun ") is None
+        assert framer.feed(kind(data)) == Frame(b"begun " + data[: data.index(b"\n") + 1])
+        assert framer.kept == data[data.index(b"\n") + 1 :]
+        assert type(framer.kept) is bytes
 
 
 @given(st.lists(st.binary(max_size=20)))
