@@ -10,13 +10,14 @@ import base64
 import hashlib
 import hmac
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from tailer.local.permissions import actions_of, permits
 from tailer.local.refusal import Refusal, invalid_argument, whole_number
 
 if TYPE_CHECKING:
@@ -49,15 +50,38 @@ SUB_RESOURCES = frozenset(_SIGNED_BY_V1.split())
 
 @dataclass(frozen=True, slots=True)
 class AccessKey:
-    """A key pair; with `token` a temporary one that is good until `expires` (seconds since 1970)."""
+    """A key pair; with `token` a temporary one that is good until `expires` (seconds since 1970).
+
+    `allow` is what it may do: ``full``, ``read-only``, ``append-only``, and actions of RAM such as
+    ``oss:PutObjectTagging`` or ``oss:Get*``. What the ACL of a bucket or an object opens to everybody is open
+    to every key. Raises ValueError for an id or a secret that is empty, an unknown permission, and a key that
+    expires without a token.
+    """
 
     id: str
     secret: str
     token: str | None = None
     expires: float | None = None
+    allow: Sequence[str] = ("full",)
+    actions: Sequence[str] = field(init=False)
+    """`allow` as actions alone."""
+
+    def __post_init__(self) -> None:
+        if not (self.id and self.secret):
+            raise ValueError("an access key has an id and a secret")
+        if self.token is None and self.expires is not None:
+            raise ValueError("an access key without a token does not expire")
+        # A plain string would be taken letter by letter.
+        words = (self.allow,) if isinstance(self.allow, str) else tuple(self.allow)
+        object.__setattr__(self, "allow", words)
+        object.__setattr__(self, "actions", actions_of(words))
 
     def __repr__(self) -> str:
         return f"AccessKey({self.id!r})"
+
+    def lacks(self, actions: Iterable[str]) -> str | None:
+        """The first of these actions that is not allowed."""
+        return next((action for action in actions if not permits(self.actions, action)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,19 +237,24 @@ class Authenticator:
     def _known(self, key_id: str) -> AccessKey:
         key = self.keys.get(key_id)
         if key is None:
-            message = "The OSS Access Key Id you provided does not exist in our records."
-            fields = {"OSSAccessKeyId": key_id}
-            raise Refusal(403, "InvalidAccessKeyId", message, ec="0002-00000902", fields=fields)
+            raise _unknown(key_id, "0002-00000902")
         return key
 
     def _check_token(self, key: AccessKey, token: str | None) -> None:
+        """A key with its own token, or neither with one (OSS documentation, the pages of these EC)."""
         if key.token is None and token:
-            message = "The access key id is not one of the security token."
-            raise Refusal(403, "AccessKeyIdAndSecurityTokenNotMatch", message)
+            raise _unknown(key.id, "0002-00000002")
+        if key.token is not None and not token:
+            raise _unknown(key.id, "0002-00000902")
         if key.token is not None and not hmac.compare_digest(key.token.encode(), (token or "").encode()):
-            raise Refusal(403, "InvalidSecurityToken", "The security token you provided is invalid.")
+            if any(other.token == token for other in self.keys.values()):
+                message = "The OSS access key id and security token you provided does not match."
+                raise Refusal(403, "AccessKeyIdAndSecurityTokenNotMatch", message, ec="0002-00000004")
+            message = "The security token you provided is invalid."
+            raise Refusal(403, "InvalidSecurityToken", message, ec="0002-00000006")
         if key.expires is not None and self.clock() >= key.expires:
-            raise Refusal(403, "SecurityTokenExpired", "The security token you provided has expired.")
+            message = "The security token you provided has expired."
+            raise Refusal(403, "SecurityTokenExpired", message, ec="0002-00000007")
 
     def _check_skew(self, date: float | None, text: str) -> None:
         if date is None:
@@ -339,6 +368,11 @@ def _basic_date(text: str) -> float | None:
         return datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
     except ValueError:
         return None
+
+
+def _unknown(key_id: str, ec: str) -> Refusal:
+    message = "The OSS Access Key Id you provided does not exist in our records."
+    return Refusal(403, "InvalidAccessKeyId", message, ec=ec, fields={"OSSAccessKeyId": key_id})
 
 
 def _mismatch(key: AccessKey, signature: str, text: str, canonical: str | None = None) -> Refusal:

@@ -9,11 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
 class Refusal(Exception):
-    """Answered as an ``<Error>`` document; `fields` are its further elements, `headers` go with the answer."""
+    """Answered as an ``<Error>`` document; `fields` are its further elements, `headers` go with the answer.
+
+    A field is text, or a row of named texts that are elements of their own.
+    """
 
     def __init__(
         self,
@@ -22,7 +25,7 @@ class Refusal(Exception):
         message: str,
         *,
         ec: str | None = None,
-        fields: Mapping[str, str] | None = None,
+        fields: Mapping[str, str | Sequence[tuple[str, str]]] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(f"{status} {code}: {message}")

@@ -9,7 +9,7 @@ import hashlib
 import weakref
 from typing import TYPE_CHECKING, TypeVar
 
-from tailer.local import xml
+from tailer.local import permissions, xml
 from tailer.local.attributes import OVERRIDES
 from tailer.local.refusal import Refusal
 
@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from xml.etree.ElementTree import Element
 
+    from tailer.local.auth import AccessKey
     from tailer.local.call import Call
     from tailer.local.faults import History
     from tailer.local.store import Store, Upload
 
 _T = TypeVar("_T")
 _HEAVY = 4 << 20
+_BY_ACL = "You have no right to access this object because of bucket acl."
 
 
 class Service:
@@ -45,10 +47,10 @@ class Service:
         self._elsewhere = elsewhere
         self._writing: weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock] = weakref.WeakValueDictionary()
 
-    def authorize(self, call: Call, access: str) -> None:
-        """Raises AccessDenied for a bucket of another region, and for what no ACL opens to everybody.
+    def authorize(self, call: Call, operation: str, access: str) -> None:
+        """Raises AccessDenied for a bucket of another region, and for what neither the key nor an ACL allows.
 
-        `access` is ``read`` or ``write``, which an ACL may open, or ``owner``.
+        `access` is ``read`` or ``write``, which an ACL may open to everybody, or ``owner``.
         """
         if call.bucket in self._elsewhere:
             message = (
@@ -57,13 +59,22 @@ class Service:
             )
             fields = {"Bucket": call.bucket or "", "Endpoint": self._elsewhere[call.bucket or ""]}
             raise Refusal(403, "AccessDenied", message, fields=fields)
-        if call.caller is not None:
+        if call.caller is None:
+            self._authorize_anybody(call, access)
             return
+        own, *further = permissions.needed(operation, call.query, call.headers)
+        lacking = call.caller.lacks([own, *further])
+        # The ACL opens the operation itself, not the source of a copy.
+        if lacking == own and call.bucket and access != "owner" and access in _opened_by(self._acl(call)):
+            lacking = call.caller.lacks(further)
+        if lacking is not None:
+            raise _denied(call, call.caller, lacking)
+
+    def _authorize_anybody(self, call: Call, access: str) -> None:
         if call.bucket is None:
             raise Refusal(403, "AccessDenied", "Anonymous access is forbidden for this operation.")
         if access not in _opened_by(self._acl(call)):
-            message = "You have no right to access this object because of bucket acl."
-            raise Refusal(403, "AccessDenied", message, ec="0003-00000001", fields={"Bucket": call.bucket})
+            raise Refusal(403, "AccessDenied", _BY_ACL, ec="0003-00000001", fields={"Bucket": call.bucket})
         if call.query.keys() & OVERRIDES.keys():
             raise Refusal(400, "InvalidRequest", "An anonymous request can not override response headers.")
 
@@ -117,6 +128,25 @@ def check_digest(claimed: str, digest: hashlib._Hash) -> None:
     if wanted != digest.digest():
         message = "The Content-MD5 you specified was invalid."
         raise Refusal(400, "InvalidDigest", message, fields={"ContentMD5": claimed})
+
+
+def _denied(call: Call, key: AccessKey, action: str) -> Refusal:
+    """What a key without the permission is told (OSS documentation, EC 0003-00000001, -201 and -905)."""
+    if call.bucket is None:
+        message, ec = "You are forbidden to list buckets.", None
+    elif action == permissions.TAGGING:
+        message, ec = _BY_ACL, "0003-00000905"
+    else:
+        message, ec = _BY_ACL if call.key else "The bucket you access does not belong to you.", "0003-00000001"
+    detail = [
+        ("PolicyType", "AccountLevelIdentityBasedPolicy"),
+        ("AuthPrincipalType", "SubUser"),
+        ("AuthPrincipalDisplayName", key.id),
+        ("NoPermissionType", "ImplicitDeny"),
+        ("AuthAction", action),
+    ]
+    bucket = {} if call.bucket is None else {"Bucket": call.bucket}
+    return Refusal(403, "AccessDenied", message, ec=ec, fields={"AccessDeniedDetail": detail, **bucket})
 
 
 def _opened_by(acl: str) -> Sequence[str]:

@@ -102,7 +102,7 @@ class Wire:
         signed = SignedRequest(request.method, target.bucket, target.key, target.query, headers)
         call.caller = self._identify(signed, exchange.strikes)
         await self._service.settle(call)
-        self._service.authorize(call, operation.access)
+        self._service.authorize(call, operation.name, operation.access)
         return await operation.handler(self._service, call)
 
     def _choose(self, exchange: Exchange, query: Mapping[str, str]) -> Operation:

@@ -355,16 +355,57 @@ def temporary() -> LocalServer:
 
 
 def test_security_tokens(ask: Requester, temporary: LocalServer) -> None:
-    """Right, wrong, missing, expired, and one for a key that has none."""
+    """Right, wrong, missing, of another key, expired, and one for a key that has none."""
     good = replace(ask, server=temporary, token="tok")
     assert good("GET", "log").code == "NoSuchKey"
-    assert replace(good, token="other")("GET", "log").code == "InvalidSecurityToken"
-    assert replace(good, token=None)("GET", "log").code == "InvalidSecurityToken"
+    for asked, code, ec in [
+        (replace(good, token="other"), "InvalidSecurityToken", "0002-00000006"),
+        (replace(good, token=None), "InvalidAccessKeyId", "0002-00000902"),
+        (replace(ask, token="tok"), "InvalidAccessKeyId", "0002-00000002"),
+    ]:
+        reply = asked("GET", "log")
+        assert (reply.status, reply.code, reply.error["EC"]) == (403, code, ec)
+    temporary.authenticator.keys["second"] = AccessKey("second", "secret", "its own")
+    reply = replace(good, token="its own")("GET", "log")
+    assert (reply.status, reply.code, reply.error["EC"]) == (
+        403,
+        "AccessKeyIdAndSecurityTokenNotMatch",
+        "0002-00000004",
+    )
     temporary.authenticator.keys["local"] = AccessKey("local", "local-secret", "tok", expires=time.time() - 1)
     reply = good("HEAD", "log")
-    assert (reply.status, reply.code) == (403, "SecurityTokenExpired")
-    assert replace(ask, token="tok")("GET", "log").code == "AccessKeyIdAndSecurityTokenNotMatch"
+    assert (reply.status, reply.code, reply.headers["x-oss-ec"]) == (403, "SecurityTokenExpired", "0002-00000007")
     assert temporary.environment()["OSS_SESSION_TOKEN"] == "tok"
+
+
+def test_a_token_expires_while_the_server_runs(ask: Requester) -> None:
+    """At its second, and not before."""
+    now = [time.time()]
+    keys = [AccessKey("sts", "secret", "tok", expires=now[0] + 60)]
+    with running(["demo"], access_keys=keys, clock=lambda: now[0]) as server:
+        holder = replace(ask, server=server, id="sts", secret="secret", token="tok")
+        assert holder.append("log", 0, b"one").position == 3
+        now[0] += 59
+        assert holder.append("log", 3, b"two").position == 6
+        now[0] += 1
+        assert holder.append("log", 6, b"x").code == "SecurityTokenExpired"
+        server.authenticator.keys["sts"] = AccessKey("sts", "secret", "new", expires=now[0] + 60)
+        assert holder.append("log", 6, b"x").code == "InvalidSecurityToken"
+        assert replace(holder, token="new").append("log", 6, b"x").position == 7
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"id": "", "secret": "x"}, "an id and a secret"),
+        ({"id": "x", "secret": ""}, "an id and a secret"),
+        ({"id": "x", "secret": "y", "expires": 1.0}, "does not expire"),
+    ],
+)
+def test_keys_that_cannot_be(given: dict[str, object], message: str) -> None:
+    """They are refused when they are made."""
+    with pytest.raises(ValueError, match=message):
+        AccessKey(**given)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["x-oss-security-token", "security-token"])
