@@ -2,7 +2,7 @@
 
 _oss_tail_options='-c --bytes= -f --follow --follow= -F -n --lines= --max-unchanged-stats= --pid= -q --quiet --silent
   --retry -s --sleep-interval= -v --verbose -z --zero-terminated --help --version
-  --from= --once --exit-idle= -o --output= --fsync= --rotate-size= --keep-generations --exec= --exec-keys --json --checkpoint= --group= --integrity= --spool-bytes= --poll= --progress --no-progress --metrics= --no-glob
+  --from= --once --exit-idle= -o --output= --fsync= --rotate-size= --keep-generations --exec= --exec-keys --json --show-nonprinting --checkpoint= --group= --integrity= --spool-bytes= --poll= --progress --no-progress --metrics= --no-glob
   --endpoint= --region= --profile= --no-sign-request --debug'
 
 # The sections of ossutil's configuration file.

@@ -51,8 +51,8 @@ OPTIONS: tuple[Option, ...] = (
            "with -o, force what was written to the disk: never (default), at the end, after every batch, or at the "
            "latest after a TIME as 5s or a SIZE as 64M, or both"),
     Option("", ("rotate-size",), "SIZE", _OSS,
-           "with -o, mirror into segments of at most SIZE bytes (as 64M), each named PATH. and the offset of its first "
-           "byte"),
+           "with -o, mirror each object into segments of at most SIZE bytes (as 64M), named by that of its file, a dot "
+           "and the offset of their first byte"),
     Option("", ("keep-generations",), None, _OSS,
            "with -o, keep the file of an object that was replaced as PATH%g0, of the next one as PATH%g1, and so on"),
     Option("", ("exec",), "COMMAND", _OSS,
@@ -62,6 +62,9 @@ OPTIONS: tuple[Option, ...] = (
            "with --exec, leave the access keys (OSS_ACCESS_KEY_ID and its like) in the environment of COMMAND, for "
            "one that uses OSS itself"),
     Option("", ("json",), None, _OSS, "print one JSON object per line: every record, and every event"),
+    Option("", ("show-nonprinting",), None, _OSS,
+           "show control characters, and bytes that are not UTF-8, in ^ and M- notation, as cat -v does; tabs, "
+           "newlines and other UTF-8 text stay as they are"),
     Option("", ("checkpoint",), "FILE", _OSS,
            "note in FILE how far each object was output, and go on from there the next time; where FILE knows "
            "nothing of an object, begin where -n, -c or --from say"),
@@ -128,6 +131,7 @@ class Options:
     exec: str | None = None
     exec_keys: bool = False
     json: bool = False
+    show_nonprinting: bool = False
     checkpoint: str | None = None
     group: str | None = None
     integrity: Literal["chain", "full", "strict", "off"] = "chain"
@@ -209,6 +213,7 @@ _FLAGS: dict[str, dict[str, Any]] = {
     "keep-generations": {"keep_generations": True},
     "exec-keys": {"exec_keys": True},
     "json": {"json": True},
+    "show-nonprinting": {"show_nonprinting": True},
     "progress": {"progress": True},
     "no-progress": {"progress": False},
     "no-glob": {"glob": False},
@@ -239,6 +244,7 @@ def _settled(options: Options) -> Options:
         raise UsageError(f"{name} needs --output PATH: it is about the file of a mirror")
     _check_checkpoint(options)
     _check_exec(options)
+    _check_shown(options)
     if options.once:
         options = replace(options, follow="no", retry=False, pids=())
     return replace(options, warnings=tuple(_warnings(options)))
@@ -247,8 +253,6 @@ def _settled(options: Options) -> Options:
 def _check_output(options: Options) -> None:
     if not options.output:
         raise UsageError("option '--output' needs a path")
-    if options.rotate_size is not None and options.output.endswith("/"):
-        raise UsageError("--rotate-size mirrors one object: --output must be a file, not a folder")
     for given, name in ((options.json, "--json"), (options.amount_given, "-n, -c and --from")):
         if given:
             raise UsageError(
@@ -276,6 +280,18 @@ def _check_exec(options: Options) -> None:
     for given, name in ((options.json, "--json"), (options.output is not None, "--output")):
         if given:
             raise UsageError(f"--exec gives the lines to a command: {name} cannot be combined with it")
+
+
+def _check_shown(options: Options) -> None:
+    """It is for eyes: whoever takes the bytes to work with gets the bytes."""
+    for given, name in (
+        (options.json, "--json"),
+        (options.output is not None, "--output"),
+        (options.exec is not None, "--exec"),
+        (options.checkpoint is not None, "--checkpoint"),
+    ):
+        if options.show_nonprinting and given:
+            raise UsageError(f"--show-nonprinting is for people to look at: {name} cannot be combined with it")
 
 
 def _warnings(options: Options) -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -50,12 +52,57 @@ class Printer:
             await self._stream.write(f"{'' if first else chr(10)}==> {shown} <==\n".encode("utf-8", "surrogateescape"))
 
 
-class RawSink:
-    """One object's bytes, as they are, to the printer."""
+# What drives a terminal (C0 controls, DEL, C1 controls), what makes it show text in another order than it stands
+# there (Unicode's bidirectional embeddings, overrides and isolates), and bytes that are not UTF-8.
+_NONPRINTING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\udc80-\udcff]")
 
-    def __init__(self, printer: Printer, ref: ObjectRef) -> None:
+
+class Visible:
+    """Content for a terminal: control characters as ``cat -v`` shows them, tabs, newlines and other UTF-8 as they are.
+
+    Bytes come as they were cut by the network, in the middle of a character, too: it waits for its rest then.
+    """
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+
+    def feed(self, data: Buffer) -> bytes:
+        """What to show of `data`, and of what waited for it."""
+        return _shown(self._decoder.decode(data))
+
+    def rest(self) -> bytes:
+        """What to show of a character that stays without its end."""
+        return _shown(self._decoder.decode(b"", final=True))
+
+    def void(self, count: int) -> None:
+        """The last `count` bytes come again, maybe other ones: those of them that wait are forgotten."""
+        waiting, flags = self._decoder.getstate()
+        self._decoder.setstate((waiting[: max(0, len(waiting) - count)], flags))
+
+
+def _shown(text: str) -> bytes:
+    return _NONPRINTING.sub(_escaped, text).encode()
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return "".join(map(_as_cat_shows, match[0].encode("utf-8", "surrogateescape")))
+
+
+def _as_cat_shows(byte: int) -> str:
+    """``^[`` for ESC, ``^?`` for DEL, ``M-`` and the same of the lower seven bits for what is not ASCII."""
+    if byte >= 0x80:
+        return "M-" + _as_cat_shows(byte - 0x80)
+    return chr(byte) if 0x20 <= byte < 0x7F else f"^{chr(byte ^ 0x40)}"
+
+
+class RawSink:
+    """One object's bytes to the printer: as they are, or with what is not printable made `Visible`."""
+
+    def __init__(self, printer: Printer, ref: ObjectRef, *, show_nonprinting: bool = False) -> None:
         self._printer = printer
         self._name = str(ref)
+        self._visible = Visible() if show_nonprinting else None
+        self._generation = self._end = 0
 
     async def open(self) -> None:
         """Print the header."""
@@ -63,10 +110,27 @@ class RawSink:
 
     async def write(self, batch: Batch) -> None:
         """Print the batch."""
-        await self._printer.write(self, self._name, batch.data)
+        if self._visible is None:
+            await self._printer.write(self, self._name, batch.data)
+            return
+        before = b"" if batch.generation == self._generation else self._visible.rest()
+        self._generation, self._end = batch.generation, batch.end
+        await self._print(before + self._visible.feed(batch.data))
 
     async def notice(self, event: Event) -> None:
         """Raw output has no place for events: `Announced` says them."""
+        if self._visible is not None and isinstance(event, Rewound):
+            self._visible.void(self._end - event.to)
+            self._end = event.to
+
+    async def finish(self) -> None:
+        """Nothing more comes: print a character that has no end."""
+        if self._visible is not None:
+            await self._print(self._visible.rest())
+
+    async def _print(self, data: bytes) -> None:
+        if data:
+            await self._printer.write(self, self._name, data)
 
     async def close(self) -> None:
         """Every write was finished when it returned."""

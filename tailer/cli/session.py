@@ -196,7 +196,7 @@ class Session:
 
             inner = JsonLines(ref, lambda data: self._printer.write(ref, "", data))
         else:
-            inner = raw = RawSink(self._printer, ref)
+            inner = raw = RawSink(self._printer, ref, show_nonprinting=self._options.show_nonprinting)
         said = Announced(inner, ref, self._messages, on_news=self._hear)
         sink = self._patient(said)
         if self._metrics is not None:
@@ -213,16 +213,17 @@ class Session:
         return Retrying(said, goes_on=lambda: not self._finishing)
 
     def _mirror(self, ref: ObjectRef, output: str) -> FileMirror:
-        from tailer.sinks.file import FileMirror
-
-        below = output.endswith("/")
         open_: Callable[..., FileMirror]
+        below = (ref,) if output.endswith("/") else ()
         if self._options.rotate_size is not None:
             from tailer.sinks.rotated import RotatedMirror
 
-            open_ = partial(RotatedMirror.open, output, rotate_size=self._options.rotate_size)
+            open_ = partial(RotatedMirror.open_below if below else RotatedMirror.open, output, *below)
+            open_ = partial(open_, rotate_size=self._options.rotate_size)
         else:
-            open_ = partial(FileMirror.open_below, output, ref) if below else partial(FileMirror.open, output)
+            from tailer.sinks.file import FileMirror
+
+            open_ = partial(FileMirror.open_below if below else FileMirror.open, output, *below)
         return open_(
             fsync=self._options.fsync,
             expect_proof=self._tail_options.integrity is not Integrity.OFF,
@@ -418,6 +419,8 @@ class Session:
             self._progress.finish(job.ref)
         if self._metrics is not None:
             self._metrics.end(job.ref, error)
+        if job.raw is not None:
+            await job.raw.finish()
         await job.sink.close()
         if job.said.voided and (job.raw is not None or self._options.exec is not None):
             self._note(UNPROVEN)
