@@ -100,9 +100,10 @@ class Follower:
     the machine's depth times its window. When `run` raises or is cancelled, nothing is left running, and
     ``tail.mark`` says where to begin anew.
 
-    With a `store` the mark is committed as it moves: `commit_seconds` or `commit_bytes` of delivered data after
-    the last time, before a longer wait, before a sink drops what became void, and at the end, whatever the
-    end. A crash repeats what was delivered since then, and loses nothing. A mark that cannot be kept ends a
+    With a `store` the mark is committed beside the delivery, `commit_seconds` or half of `commit_bytes` after the
+    last time; and before a longer wait, before a sink drops what became void, and at the end, whatever the end.
+    Delivery waits for it where more than `commit_bytes` (or one larger batch) would be delivered that no
+    checkpoint tells of: a crash repeats no more than that, and loses nothing. A mark that cannot be kept ends a
     one-shot reading with CheckpointError; a follow stands still until it can, and says so (`Failed`).
     """
 
@@ -130,7 +131,7 @@ class Follower:
         self._begun_anew: Mark | None = None
         self._beginning: Beginning | None = None
         self._misses = 0
-        self._commits = None if store is None else _Commits(store, tail, commit_seconds, commit_bytes, clock())
+        self._commits = None if store is None else _Commits(store, tail, clock, commit_seconds, commit_bytes)
 
     async def catch_up(self) -> None:
         """Look once, and hand on all that exists now. Returns too when the object is missing and waited for.
@@ -248,7 +249,6 @@ class Follower:
         await self._deliver()
 
     async def _receive(self) -> None:
-        await self._commit_meanwhile(self._under_way[0])
         try:
             window = await self._under_way.popleft()
         except TailerError as error:
@@ -354,12 +354,19 @@ class Follower:
         spool.begin(min(end, event.to))
 
     async def _hand_on(self, batch: Batch) -> None:
+        length = batch.end - batch.start
+        if self._commits is not None and not self._commits.has_room(length):
+            await self._make_room(self._commits, length)
         await self._sink.write(batch)
         self.tail.acknowledge(batch)
         if self._commits is not None:
-            self._commits.count(batch)
-            if self._commits.due(self._clock()):
-                await self._commit()
+            self._commits.count(length)
+
+    async def _make_room(self, commits: _Commits, length: int) -> None:
+        """What is under way may do; a mark that was refused is tried again, for as long as it takes."""
+        await commits.settle()
+        if not commits.has_room(length):
+            await self._commit()
 
     async def _notice(self, event: Event) -> None:
         """Tell the sink. What it then drops must not lie below a committed mark: a restart would go on behind it."""
@@ -372,7 +379,7 @@ class Follower:
         attempt = 0
         while self._commits is not None:
             try:
-                return await self._commits.commit(self._clock())
+                return await self._commits.commit()
             except CheckpointError as error:
                 if self.tail.options.follow is Follow.NO:
                     raise
@@ -386,50 +393,102 @@ class Follower:
         if self._commits is None:
             return
         try:
-            await self._commits.commit(self._clock())
+            await self._commits.commit()
         except CheckpointError as error:
             why.add_note(f"and then: {error}")
 
-    async def _commit_meanwhile(self, answer: asyncio.Task[Window]) -> None:
-        """Wait for the answer; if it takes long, what is due is committed before it has come."""
-        if self._commits is not None and self._commits.pending and not answer.done():
-            await asyncio.wait([answer], timeout=max(0.0, self._commits.next - self._clock()))
-            if self._commits.due(self._clock()):
-                await self._commit()
-
 
 class _Commits:
-    """When the mark of `tail` is committed. `next`: the time at which one that moved is due."""
+    """Keeps the mark of `tail`, beside the delivery: it is due `seconds` or half of `most` bytes after the last time.
 
-    def __init__(self, store: CheckpointStore, tail: Tail, seconds: float, most: int, now: float) -> None:
+    One commit at a time is under way. The mark that it keeps is the one of its beginning.
+    """
+
+    def __init__(
+        self, store: CheckpointStore, tail: Tail, clock: Callable[[], float], seconds: float, most: int
+    ) -> None:
         self._store = store
         self._tail = tail
+        self._clock = clock
         self._seconds = seconds
         self._most = most
         self._kept: Mark | None = None
-        self._bytes = 0
-        self.next = now + seconds
+        self._refusal: CheckpointError | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = clock() + seconds
+        # Bytes delivered in all, up to the mark of the last commit that began, and up to the one that is kept.
+        self._delivered = self._begun = self._safe = 0
 
     @property
-    def pending(self) -> bool:
+    def _pending(self) -> bool:
         """Did the mark move since it was last kept?"""
         return self._tail.mark != self._kept
 
-    def count(self, batch: Batch) -> None:
-        """The batch was delivered."""
-        self._bytes += batch.end - batch.start
-
     def due(self, now: float) -> bool:
         """Is there something to commit by `now`?"""
-        return (self._bytes >= self._most or now >= self.next) and self.pending
+        return self._pending and (self._refusal is not None or now >= self._due)
 
-    async def commit(self, now: float) -> None:
-        """Keep the mark as it is now, if it moved. Raises CheckpointError."""
-        if not self.pending:
+    def has_room(self, length: int) -> bool:
+        """May so many bytes more be delivered before a commit is done? After one that was refused, none may."""
+        ahead = self._delivered - self._safe
+        return self._refusal is None and (ahead == 0 or ahead + length <= self._most)
+
+    def count(self, length: int) -> None:
+        """So many bytes more were delivered: see to it that they are committed in time."""
+        self._delivered += length
+        if 2 * (self._delivered - self._begun) >= self._most:
+            self._begin()
+        self._wind_up()
+
+    def _wind_up(self) -> None:
+        if self._pending and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, self._due - self._clock()), self._on_time)
+
+    def _on_time(self) -> None:
+        self._timer = None
+        self._begin()
+
+    def _begin(self) -> None:
+        """Commit the mark as it is now, if it moved, beside all else; not while another one is under way."""
+        if not self._pending or not self._has_settled():
             return
-        mark = self._tail.mark
-        await self._store.commit(self._tail.ref, mark)
-        self._kept, self._bytes, self.next = mark, 0, now + self._seconds
+        self._begun, self._due = self._delivered, self._clock() + self._seconds
+        self._task = asyncio.create_task(self._keep(self._tail.mark, self._delivered))
+
+    def _has_settled(self) -> bool:
+        """Is nothing under way? Raises what the last one raised that is no refusal."""
+        if self._task is not None and self._task.done():
+            self._task.result()
+            self._task = None
+        return self._task is None
+
+    async def _keep(self, mark: Mark, delivered: int) -> None:
+        try:
+            await self._store.commit(self._tail.ref, mark)
+        except CheckpointError as error:
+            self._refusal = error
+        else:
+            self._kept, self._safe, self._refusal = mark, delivered, None
+        self._wind_up()
+
+    async def settle(self) -> None:
+        """Wait for the one under way, even where whoever waits is cancelled: it goes on."""
+        while not self._has_settled():
+            assert self._task is not None  # it is what has not settled
+            await asyncio.wait([self._task])
+
+    async def commit(self) -> None:
+        """Keep the mark as it is now, if it moved. Nothing is under way afterwards. Raises CheckpointError."""
+        await self.settle()
+        self._refusal = None
+        self._begin()
+        await self.settle()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._refusal is not None:
+            raise self._refusal
 
 
 class _Spool:

@@ -10,33 +10,37 @@ import pytest
 
 from tailer import errors
 from tailer.core import crc64
-from tailer.core.events import Event, Failed, Rewound
-from tailer.core.options import Follow, Integrity
+from tailer.core.events import Batch, Event, Failed, Rewound
+from tailer.core.options import Follow, Integrity, TailOptions
 from tailer.core.position import Mark, ObjectRef, Position
 from tailer.core.tail import Tail
 from tailer.follow import Follower
 from tests.core.playing import REF, Service
 from tests.model.world import World
-from tests.test_follow import NAME, ONCE, Reader, Store, WorldReader, change, check, now, run
+from tests.test_follow import NAME, ONCE, Reader, Store, WorldReader, change, check, now, others, run
 
 
 class Kept:
-    """A `CheckpointStore` in memory. `full`: how many commits from now on are refused."""
+    """A `CheckpointStore` in memory. `full`: how many commits from now on are refused; `seconds`: what one takes."""
 
-    def __init__(self, sink: Store | None = None, full: int = 0) -> None:
+    def __init__(self, sink: Store | None = None, full: int = 0, seconds: float = 0.0) -> None:
         self.marks: list[Mark] = []
         self.times: list[float] = []
         self.sink = sink
         self.full = full
         self.refused = 0
+        self.seconds = seconds
 
     async def commit(self, ref: ObjectRef, mark: Mark) -> None:
         assert ref == REF
-        await asyncio.sleep(0)
+        await asyncio.sleep(self.seconds)
         if self.full:
             self.full -= 1
             self.refused += 1
             raise errors.CheckpointError("the disk is full")
+        self.keep(mark)
+
+    def keep(self, mark: Mark) -> None:
         if self.sink is not None:
             assert (mark.delivered.generation, mark.delivered.offset) <= self.sink.expected, "ahead of the sink"
         self.marks.append(mark)
@@ -63,12 +67,63 @@ def test_a_reading_that_ends_has_committed_all_that_it_delivered() -> None:
     run(scene())
 
 
-def test_bytes_bound_what_a_crash_repeats() -> None:
+class Watched(Store):
+    """A sink that notes how many bytes it ever had that no checkpoint told of."""
+
+    kept: Kept
+    furthest = 0
+
+    async def write(self, batch: Batch) -> None:
+        await super().write(batch)
+        committed = self.kept.last.delivered.offset if self.kept.marks else 0
+        self.furthest = max(self.furthest, batch.end - committed)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.3, 5.0])
+@pytest.mark.parametrize(("most", "bound"), [(40, 40), (25, 20), (10, 10), (3, 10)])
+def test_bytes_bound_what_a_crash_repeats_however_long_a_commit_takes(most: int, bound: int, seconds: float) -> None:
+    """A batch has 10 bytes; one that is larger than the bound goes alone."""
+
+    async def scene() -> None:
+        service, sink = Service(b"x" * 950), Watched()
+        kept = sink.kept = Kept(sink, seconds=seconds)
+        await follower(service, sink, kept, commit_bytes=most).run()
+        assert kept.last.delivered.offset == 950
+        assert sink.furthest == bound if seconds else sink.furthest <= bound
+
+    run(scene())
+
+
+def test_delivery_goes_on_beside_a_commit() -> None:
+    """A window every 0.1 s, and a commit that takes as long as three of them, after every second one."""
+
+    async def scene() -> None:
+        service, sink = Service(b"x" * 200), Store()
+        kept = Kept(sink, seconds=0.3)
+        reader = Reader(service, lambda _: 0.1)
+        await follower(service, sink, kept, replace(ONCE, max_depth=1), reader=reader, commit_bytes=60).run()
+        assert now() <= 20 * 0.1 + 2 * 0.3 + 0.01, "those at the end alone were waited for"
+        assert len(kept.marks) >= 5
+
+    run(scene())
+
+
+class Broken(Kept):
+    """A store with a mistake in it."""
+
+    def keep(self, mark: Mark) -> None:
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("options", [ONCE, NAME])
+def test_a_store_that_raises_what_it_must_not_ends_the_reading(options: TailOptions) -> None:
+    """A commit beside the delivery is looked at like any other."""
+
     async def scene() -> None:
         service, sink = Service(b"x" * 95), Store()
-        kept = Kept(sink)
-        await follower(service, sink, kept, commit_bytes=20).run()
-        assert [mark.delivered.offset for mark in kept.marks] == [20, 40, 60, 80, 95]
+        with pytest.raises(ZeroDivisionError):
+            await follower(service, sink, Broken(), options, commit_bytes=20).run()
+        assert not others()
 
     run(scene())
 
@@ -98,6 +153,20 @@ def test_an_answer_that_takes_long_holds_no_commit_up() -> None:
         await follower(service, sink, kept, replace(ONCE, max_depth=1), reader=reader).run()
         assert [mark.delivered.offset for mark in kept.marks] == [10, 20]
         assert kept.times[0] <= 1.0
+
+    run(scene())
+
+
+def test_what_was_delivered_beside_a_slow_commit_is_committed_behind_it() -> None:
+    """Though nothing comes any more that would remind of it."""
+
+    async def scene() -> None:
+        service, sink = Service(b"x" * 30), Store()
+        kept = Kept(sink, seconds=5.0)
+        reader = Reader(service, lambda range: {0: 0.0, 10: 2.0, 20: 100.0}[range.start])
+        await follower(service, sink, kept, replace(ONCE, max_depth=1), reader=reader).run()
+        assert [mark.delivered.offset for mark in kept.marks] == [10, 20, 30]
+        assert kept.times[1] <= 11.0
 
     run(scene())
 
@@ -188,11 +257,11 @@ def test_a_rewound_mark_is_committed_before_the_sink_drops_what_it_voids(integri
 def test_disk_full_then_free_again_a_follow_stands_still_and_goes_on() -> None:
     async def scene() -> None:
         service, sink = Service(b"x" * 95), Store()
-        kept = Kept(sink, full=3)
+        kept = Kept(sink, full=4)
         driver = follower(service, sink, kept, NAME, commit_bytes=20)
         following = asyncio.create_task(driver.run())
         await asyncio.sleep(0.1)
-        assert sum(len(batch.data) for batch in sink.batches) == 20, "nothing is delivered that cannot be noted"
+        assert sum(len(batch.data) for batch in sink.batches) <= 20, "no more is delivered than may be repeated"
         await asyncio.sleep(60.0)
         said = [event for event in sink.events if isinstance(event, Failed)]
         assert [event.attempt for event in said] == [1, 2, 3]
@@ -210,7 +279,7 @@ def test_disk_full_ends_a_one_shot_reading() -> None:
         kept = Kept(sink, full=100)
         with pytest.raises(errors.CheckpointError, match="disk is full"):
             await follower(service, sink, kept, commit_bytes=20).run()
-        assert sum(len(batch.data) for batch in sink.batches) == 20
+        assert sum(len(batch.data) for batch in sink.batches) <= 20
 
     run(scene())
 
@@ -259,14 +328,15 @@ async def life(seed: int, integrity: Integrity) -> None:
             Position(mark.delivered.offset, crc64.update(held[: mark.delivered.offset]), mark.delivered.generation)
             == mark.delivered
         )
+        store = Dying(kept, chance)
         driver = Follower(
             WorldReader(world, chance), Tail(REF, options, mark, now=now()), sink, clock=now, chance=chance.random,
-            store=Dying(kept, chance), commit_bytes=64,
+            store=store, commit_bytes=64,
         )  # fmt: skip
         changing = asyncio.create_task(change(world, chance, deadline))
         following = asyncio.create_task(driver.run())
         await asyncio.wait([following], timeout=chance.choice([0.5, 3.0, 10.0]))
-        driver._commits = None  # a crash: nothing of this process happens any more, the commit on the way out neither
+        store.dead = True  # a crash: nothing of this process happens any more, the commit on the way out neither
         following.cancel()
         changing.cancel()
         await asyncio.gather(following, changing, return_exceptions=True)
@@ -274,15 +344,18 @@ async def life(seed: int, integrity: Integrity) -> None:
 
 
 class Dying:
-    """A store that now and then keeps a mark without living to say so."""
+    """A store that now and then keeps a mark without living to say so. `dead`: nothing is kept any more."""
 
     def __init__(self, kept: Kept, chance: random.Random) -> None:
         self._kept = kept
         self._chance = chance
+        self.dead = False
 
     async def commit(self, ref: ObjectRef, mark: Mark) -> None:
-        await self._kept.commit(ref, mark)
-        if self._chance.random() < 0.05:
+        await asyncio.sleep(self._chance.choice([0.0, 0.1, 2.0]))
+        if not self.dead:
+            self._kept.keep(mark)
+        if self.dead or self._chance.random() < 0.05:
             raise asyncio.CancelledError
 
 
