@@ -11,14 +11,16 @@ import os
 import shlex
 import signal
 import sys
-from typing import TYPE_CHECKING
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, NoReturn
 
 from tailer.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from tailer.local.auth import AccessKey
+    from tailer.local.keys import AccessKey
     from tailer.local.server import LocalServer
 
 _EPILOG = """\
@@ -27,9 +29,18 @@ runs in that environment and oss-local ends as it does. Every word behind -- bel
 
   oss-local --root ./data --port 9000 > oss.env &     and then    . ./oss.env
   oss-local --bucket logs -- pytest -q
+  oss-local --keys keys.json --allow local=read-only -- oss-tail -n 5 oss://demo/app.log
 
-Exit status: 0 done; 1 the port is taken or the folder cannot be used; 2 usage; 126, 127 COMMAND cannot be run
-or is not found; 130 Ctrl-C; otherwise COMMAND's own.
+A key may do everything unless it is told otherwise: PERMISSION is full, read-only, append-only, or an action of
+RAM such as oss:PutObjectTagging or oss:Get*. The variables are those of the first key.
+
+  [{"id": "writer", "secret": "one", "allow": ["append-only", "oss:GetObject"]},
+   {"id": "STS.guest", "secret": "two", "token": "three", "expires_in": 60, "allow": ["read-only"]}]
+
+Environment: OSS_LOCAL_KEYS is what --keys would read, when neither --keys nor --access-key is given.
+
+Exit status: 0 done; 2 usage, or the port, the folder or a file cannot be used; 126, 127 COMMAND cannot be run
+or is not found; 130, 143 Ctrl-C, SIGTERM; otherwise COMMAND's own.
 """
 
 _FORWARDED = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
@@ -39,7 +50,7 @@ _FROM_THE_KEYBOARD = ("SIGINT", "SIGQUIT")
 class _Failure(Exception):
     """One line for stderr and the status to exit with."""
 
-    def __init__(self, message: str, status: int = 1) -> None:
+    def __init__(self, message: str, status: int = 2) -> None:
         super().__init__(message)
         self.status = status
 
@@ -48,9 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     try:
         words, command = _split(sys.argv[1:] if arguments is None else arguments)
-        options = _parser().parse_args(words)
+        options = _parse(words)
         _set_up_logging(options.verbose)
-        return asyncio.run(_serve(_server(options), command))
+        return asyncio.run(_serve(_server(options), f"{options.host}:{options.port}", command))
     except _Failure as failure:
         print(f"oss-local: {failure}", file=sys.stderr)
         return failure.status
@@ -64,12 +75,27 @@ def _split(words: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
         return words, []
     split = words.index("--")
     if not words[split + 1 :]:
-        raise _Failure("no command behind --", 2)
+        raise _Failure("no command behind --")
     return words[:split], words[split + 1 :]
 
 
+def _parse(words: Sequence[str]) -> argparse.Namespace:
+    options, unknown = _parser().parse_known_args(words)
+    if unknown:
+        # No more than the name: what is behind it may be a secret.
+        raise _Failure(f"unknown word: {unknown[0].partition('=')[0]!r}; oss-local --help lists all")
+    return options
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise _Failure(message)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="oss-local",
         usage="%(prog)s [OPTION]... [-- COMMAND [ARGUMENT]...]",
         description="An OSS-compatible server on this machine.",
@@ -86,8 +112,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--host", metavar="ADDRESS", default="127.0.0.1", help="listen on this address (default: %(default)s)")
     add("--allow-remote", action="store_true", help="permit an address that other machines can reach")
     add("--access-key", metavar="ID:SECRET", type=_access_key, action="append", help="accept this key; repeatable")
+    add("--keys", metavar="FILE", help="accept the keys of this JSON file, which ps does not show")
+    add("--allow", metavar="ID=PERMISSION,...", type=_pair, action="append", help="what that key may do; repeatable")
     add("--region", metavar="REGION", help="the region that signatures must name (default: cn-local)")
-    add("--cname", metavar="HOST=BUCKET", type=_pair, action="append", help="this Host is that bucket; repeatable")
+    add("--cname", metavar="HOST=BUCKET", type=_cname, action="append", help="this Host is that bucket; repeatable")
     add("--domain", metavar="NAME", action="append", help="a name of this server; below it, hosts are buckets")
     add("--faults", metavar="FILE", help="put the faults of this JSON file in force")
     add("--seed", metavar="N", type=int, default=0, help="where the chance of faults starts")
@@ -110,9 +138,14 @@ def _access_key(text: str) -> tuple[str, str]:
 
 
 def _pair(text: str) -> tuple[str, str]:
-    host, equals, bucket = text.partition("=")
-    if not (host and equals and bucket):
-        raise argparse.ArgumentTypeError("expected HOST=BUCKET")
+    name, _, value = text.partition("=")
+    if not (name and value):
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE: {text!r}")
+    return name, value
+
+
+def _cname(text: str) -> tuple[str, str]:
+    host, bucket = _pair(text)
     return host.lower(), bucket
 
 
@@ -134,14 +167,14 @@ def _server(options: argparse.Namespace) -> LocalServer:
             raise
         raise _Failure("aiohttp is not installed: python3 -m pip install 'oss-tail[local]'") from error
     if not (options.allow_remote or is_loopback(options.host)):
-        raise _Failure(f"{options.host} can be reached from other machines: add --allow-remote to permit it", 2)
-    keys = [_key(*pair) for pair in options.access_key or ()] or [DEFAULT_KEY]
+        raise _Failure(f"{options.host} can be reached from other machines: add --allow-remote to permit it")
+    keys = _keys(options) or [DEFAULT_KEY]
     try:
         server = LocalServer(
             root=options.root,
             host=options.host,
             port=options.port,
-            access_keys=keys,
+            access_keys=_restricted(keys, options.allow or ()),
             region=options.region or REGION,
             cnames=dict(options.cname or ()),
             domains=options.domain or (),
@@ -155,7 +188,7 @@ def _server(options: argparse.Namespace) -> LocalServer:
         for bucket in options.bucket or ["demo"]:
             server.store.create_bucket(bucket, "public-read" if options.public else None)
     except Refusal as refusal:
-        raise _Failure(f"not a bucket's name: {bucket!r}", 2) from refusal
+        raise _Failure(f"not a bucket's name: {bucket!r}") from refusal
     except OSError as error:
         raise _Failure(_reason(error)) from error
     if options.faults:
@@ -163,10 +196,42 @@ def _server(options: argparse.Namespace) -> LocalServer:
     return server
 
 
-def _key(key: str, secret: str) -> AccessKey:
-    from tailer.local.auth import AccessKey
+def _keys(options: argparse.Namespace) -> list[AccessKey]:
+    """Those of the command line, else of the environment; none when there are none."""
+    from tailer.local.keys import AccessKey
 
-    return AccessKey(key, secret)
+    keys = [AccessKey(*pair) for pair in options.access_key or ()]
+    if options.keys:
+        try:
+            with open(options.keys, encoding="utf-8") as file:
+                keys += _keys_of(file.read(), options.keys)
+        except OSError as error:
+            raise _Failure(_reason(error)) from error
+        except UnicodeDecodeError as error:
+            raise _Failure(f"{options.keys}: not UTF-8") from error
+    elif not keys and (text := os.environ.get("OSS_LOCAL_KEYS")):
+        keys = _keys_of(text, "OSS_LOCAL_KEYS")
+    return keys
+
+
+def _keys_of(text: str, where: str) -> list[AccessKey]:
+    from tailer.local.keys import keys_from_json
+
+    try:
+        return keys_from_json(text, time.time())
+    except ValueError as error:
+        raise _Failure(f"{where}: {error}") from error
+
+
+def _restricted(keys: Iterable[AccessKey], allow: Iterable[tuple[str, str]]) -> list[AccessKey]:
+    """The keys with what --allow says of them; of several about one key all count. Raises ValueError."""
+    by_id = {key.id: key for key in keys}
+    words: dict[str, list[str]] = {}
+    for name, permissions in allow:
+        if name not in by_id:
+            raise ValueError(f"--allow: there is no access key {name!r}")
+        words.setdefault(name, []).extend(permissions.split(","))
+    return [replace(key, allow=words.get(key.id, key.allow)) for key in keys]
 
 
 def _load_faults(server: LocalServer, path: str) -> None:
@@ -179,7 +244,7 @@ def _load_faults(server: LocalServer, path: str) -> None:
     except OSError as error:
         raise _Failure(_reason(error)) from error
     except (ValueError, AttributeError) as error:
-        raise _Failure(f"{path}: {error}", 2) from error
+        raise _Failure(f"{path}: {error}") from error
 
 
 def _reason(error: Exception) -> str:
@@ -189,12 +254,14 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
-async def _serve(server: LocalServer, command: Sequence[str]) -> int:
+async def _serve(server: LocalServer, where: str, command: Sequence[str]) -> int:
     try:
         await server.start()
     except OSError as error:
         server.store.close()
-        raise _Failure(_reason(error)) from error
+        # asyncio says more of a port that is taken than fits; what is wrong with a name has a number below 0.
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        raise _Failure(f"cannot listen on {where}: {why}") from error
     try:
         if command:
             return await _run(command, server.environment())

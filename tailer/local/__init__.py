@@ -12,15 +12,15 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tailer.local.auth import AccessKey
     from tailer.local.faults import Fault
+    from tailer.local.keys import AccessKey
     from tailer.local.server import LocalServer, running
     from tailer.local.store import Attributes
 
 __all__ = ["AccessKey", "Attributes", "Fault", "LocalServer", "running"]
 
 _HOMES = {
-    "AccessKey": "auth",
+    "AccessKey": "keys",
     "Attributes": "store",
     "Fault": "faults",
     "LocalServer": "server",

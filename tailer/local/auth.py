@@ -10,18 +10,19 @@ import base64
 import hashlib
 import hmac
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from tailer.local.permissions import actions_of, permits
 from tailer.local.refusal import Refusal, invalid_argument, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from tailer.local.keys import AccessKey
 
 MAX_SKEW = 15 * 60
 """Seconds by which a request's date may be off."""
@@ -46,42 +47,6 @@ _SIGNED_BY_V1 = """
 """
 SUB_RESOURCES = frozenset(_SIGNED_BY_V1.split())
 """Query parameters that version 1 signs (OSS documentation, "Include signatures in headers"; oss2)."""
-
-
-@dataclass(frozen=True, slots=True)
-class AccessKey:
-    """A key pair; with `token` a temporary one that is good until `expires` (seconds since 1970).
-
-    `allow` is what it may do: ``full``, ``read-only``, ``append-only``, and actions of RAM such as
-    ``oss:PutObjectTagging`` or ``oss:Get*``. What the ACL of a bucket or an object opens to everybody is open
-    to every key. Raises ValueError for an id or a secret that is empty, an unknown permission, and a key that
-    expires without a token.
-    """
-
-    id: str
-    secret: str
-    token: str | None = None
-    expires: float | None = None
-    allow: Sequence[str] = ("full",)
-    actions: Sequence[str] = field(init=False)
-    """`allow` as actions alone."""
-
-    def __post_init__(self) -> None:
-        if not (self.id and self.secret):
-            raise ValueError("an access key has an id and a secret")
-        if self.token is None and self.expires is not None:
-            raise ValueError("an access key without a token does not expire")
-        # A plain string would be taken letter by letter.
-        words = (self.allow,) if isinstance(self.allow, str) else tuple(self.allow)
-        object.__setattr__(self, "allow", words)
-        object.__setattr__(self, "actions", actions_of(words))
-
-    def __repr__(self) -> str:
-        return f"AccessKey({self.id!r})"
-
-    def lacks(self, actions: Iterable[str]) -> str | None:
-        """The first of these actions that is not allowed."""
-        return next((action for action in actions if not permits(self.actions, action)), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import hashlib
     from collections.abc import Callable, Mapping, Sequence
 
-    from tailer.local.auth import AccessKey
+    from tailer.local.keys import AccessKey
     from tailer.local.store import Contents, Upload
     from tailer.local.xml import Node
 

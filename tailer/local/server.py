@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from tailer.local.auth import AccessKey, Authenticator
+from tailer.local.auth import Authenticator
 from tailer.local.faults import Faults, History
+from tailer.local.keys import AccessKey
 from tailer.local.memory import MemoryEngine
 from tailer.local.service import Service
 from tailer.local.store import APPEND_LIMIT, Store
@@ -38,7 +39,8 @@ class LocalServer:
     `root` is a folder whose sub-folders are the buckets; None keeps everything in memory. `port` 0 takes a
     free one. `clock` is what the server takes for the time, in seconds since 1970. `cnames` are hosts that
     stand for a bucket, `domains` names of this server, `elsewhere` buckets that another endpoint serves.
-    `append_limit` is in bytes. Binds nothing but loopback unless `allow_remote`.
+    The first of `access_keys` is the one of `environment`. `append_limit` is in bytes. Binds nothing but
+    loopback unless `allow_remote`. Raises ValueError, and OSError for a `root` that cannot be used.
     """
 
     def __init__(
@@ -62,6 +64,8 @@ class LocalServer:
         if not (allow_remote or is_loopback(host)):
             raise ValueError(f"{host} is not a loopback address")
         keys = list(access_keys)
+        if not keys or len({key.id for key in keys}) < len(keys):
+            raise ValueError("there must be an access key, and each id only once")
         self.access_key_id = keys[0].id
         self.access_key_secret = keys[0].secret
         self.security_token = keys[0].token

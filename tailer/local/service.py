@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from xml.etree.ElementTree import Element
 
-    from tailer.local.auth import AccessKey
     from tailer.local.call import Call
     from tailer.local.faults import History
+    from tailer.local.keys import AccessKey
     from tailer.local.store import Store, Upload
 
 _T = TypeVar("_T")

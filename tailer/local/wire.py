@@ -11,7 +11,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from tailer.local import admin
 from tailer.local.addressing import locate
-from tailer.local.auth import AccessKey, Authenticator, SignedRequest
+from tailer.local.auth import Authenticator, SignedRequest
 from tailer.local.body import RequestBody
 from tailer.local.call import Answer, Call
 from tailer.local.exchange import Broken, Exchange
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
     from tailer.local.faults import Faults, Strikes
+    from tailer.local.keys import AccessKey
     from tailer.local.service import Service
 
 log = logging.getLogger("oss-local")
