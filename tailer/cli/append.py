@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from tailer.cli.messages import Messages, quote
+from tailer.cli.messages import Messages, quote, warn_in_clear
 from tailer.cli.process import occupy_standard_descriptors
 from tailer.errors import IntegrityError, OutputClosed, SinkError, TailerError, UsageError
 from tailer.version import __version__
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from tailer.appender import Appender
     from tailer.core.framing import Framer
+    from tailer.oss.client import ServiceSettings
     from tailer.watch import FileFollower, Mark
 
 _Result = TypeVar("_Result")
@@ -158,10 +159,11 @@ class _Run:
         from tailer.appender import Appender
 
         names = ("create_only", "expect_position", "pattern", "flush_interval", "flush_bytes", "content_type",
-                 "storage_class", "acl", "encryption", "endpoint", "region", "profile", "sign")  # fmt: skip
+                 "storage_class", "acl", "encryption")  # fmt: skip
         chosen: dict[str, Any] = {name: getattr(self._options, name) for name in names}
         return Appender(
             self._options.object,
+            service=self._service(),
             on_conflict="continue" if self._options.shared else "stop",
             metadata=dict(self._options.meta),
             tags=dict(self._options.tag),
@@ -169,6 +171,24 @@ class _Run:
             on_trouble=self._report,
             **chosen,
         )
+
+    def _service(self) -> ServiceSettings | None:
+        """Raises ConfigError, AddressError. None for a URL, which the appender refuses."""
+        from tailer.config import resolve_service
+        from tailer.oss.address import parse_address
+
+        options = self._options
+        address = parse_address(options.object, glob=False)
+        if address.url is not None:
+            return None
+        settings = resolve_service(
+            endpoint=options.endpoint,
+            region=options.region,
+            profile=options.profile,
+            no_sign_request=not options.sign,
+        )
+        warn_in_clear(self._messages, settings, [address])
+        return settings
 
     def _report(self, error: TailerError, delay: float) -> None:
         """Each trouble once, while it is the same."""

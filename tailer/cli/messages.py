@@ -10,7 +10,10 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+
+    from tailer.oss.address import Address
+    from tailer.oss.client import ServiceSettings
 
 _ESCAPES = {7: "\\a", 8: "\\b", 9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f", 13: "\\r"}
 # A name with an apostrophe goes into double quotes if nothing in it means anything to a shell there.
@@ -83,3 +86,13 @@ class Messages:
         except OSError:
             # There is nowhere left to say it; the exit status still tells.
             return
+
+
+def warn_in_clear(messages: Messages, settings: ServiceSettings, addresses: Iterable[Address]) -> None:
+    """One line where signed requests go out unencrypted. Raises ConfigError when nothing says where they go."""
+    places = dict.fromkeys(filter(None, map(settings.in_clear, addresses)))
+    if places:
+        danger = "who is on the way can read the data, and use the signatures for a while"
+        messages.say(
+            f"warning: requests to {', '.join(places)} are signed but not encrypted: {danger} (write https://)"
+        )

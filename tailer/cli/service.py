@@ -10,7 +10,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, TextIO
 
-from tailer.cli.messages import Messages, quote
+from tailer.cli.messages import Messages, quote, warn_in_clear
 from tailer.errors import ConfigError, ObjectReplaced, TailerError, UsageError
 from tailer.version import __version__
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tailer.oss.address import Address
     from tailer.verify import Comparison
 
+_NAME = "oss-tailer"
 _FAILED = 1
 _USAGE = 2
 _DIFFERENT = 3
@@ -41,7 +42,7 @@ written; 2 the command line, the configuration or a file is wrong; 3 the file is
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    messages = Messages(name="oss-tailer")
+    messages = Messages(name=_NAME)
     options = _parser().parse_args(arguments)
     try:
         status = options.run(options)
@@ -247,6 +248,7 @@ async def _compare(options: argparse.Namespace, address: Address) -> Comparison:
         no_sign_request=options.no_sign_request,
         urls_only=address.url is not None,
     )
+    warn_in_clear(Messages(name=_NAME), settings, [address])
     async with connect(settings, [address]) as client:
         for attempt in range(1, _ATTEMPTS + 1):
             try:

@@ -7,7 +7,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
-from tailer.cli.messages import Messages
+from tailer.cli.messages import Messages, warn_in_clear
 from tailer.cli.options import help_text, parse
 from tailer.cli.process import occupy_standard_descriptors
 from tailer.errors import AddressError, ConfigError, OutputClosed, SinkError, TailerError, UsageError
@@ -123,6 +123,7 @@ async def _session(
         no_sign_request=not options.sign,
         urls_only=all(address.url is not None for address in addresses),
     )
+    warn_in_clear(messages, settings, addresses)
     metrics = None if options.metrics is None else _metrics(options.metrics)
     try:
         async with connect(settings, addresses, on_request=metrics.on_request if metrics else None) as client:

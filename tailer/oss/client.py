@@ -28,7 +28,8 @@ from tailer.errors import (
     TransportError,
     UsageError,
 )
-from tailer.oss.address import check_bucket, check_key, object_url
+from tailer.oss.address import Endpoint, check_bucket, check_key, object_url
+from tailer.oss.credentials import Anonymous
 from tailer.oss.messages import (
     MAX_ERROR_BODY,
     MAX_LIST_BODY,
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 
     from tailer.core.position import ObjectRef
     from tailer.core.ranges import ContentRange
-    from tailer.oss.address import Address, Endpoint
+    from tailer.oss.address import Address
     from tailer.oss.credentials import Credentials, CredentialsProvider
 
     Observe = Callable[[str, int | None, float, int], None]
@@ -89,6 +90,18 @@ class ServiceSettings:
         """The region that a signature for `bucket` must name; None when it is not known."""
         special = self.buckets.get(bucket)
         return (special.region if special else None) or self.region
+
+    def in_clear(self, address: Address) -> str | None:
+        """``http://host`` where a request for `address` goes signed but unencrypted to another machine, else None.
+
+        Whoever is on the way reads the data, a security token, and a signature that is good for 15 minutes more (in
+        a presigned URL until it expires). Raises ConfigError like `endpoint_of`.
+        """
+        if address.url is not None:
+            place, signed = Endpoint(address.ref.scheme, address.ref.bucket), address.presigned
+        else:
+            place, signed = self.endpoint_of(address.ref.bucket), not isinstance(self.credentials, Anonymous)
+        return str(place) if signed and place.scheme == "http" and not place.loopback else None
 
 
 @dataclass(frozen=True, slots=True)
