@@ -29,12 +29,12 @@ if TYPE_CHECKING:
         Batch,
         Event,
         Gone,
+        Record,
         Replaced,
         Rewound,
         Sealed,
         Truncated,
     )
-    from tailer.core.framing import Record
     from tailer.core.position import ObjectRef, Position
     from tailer.errors import IntegrityError, PositionConflict, ServiceError, TailerError, UsageError
     from tailer.version import __version__
@@ -72,9 +72,8 @@ _HOMES = {
     **dict.fromkeys(("Appender", "AppenderOptions", "BlockingAppender"), "appender"),
     **dict.fromkeys(("Consumer", "ConsumerOptions", "Lines", "lines", "tail"), "consumer"),
     **dict.fromkeys(
-        ("Appeared", "Batch", "Event", "Gone", "Replaced", "Rewound", "Sealed", "Truncated"), "core.events"
+        ("Appeared", "Batch", "Event", "Gone", "Record", "Replaced", "Rewound", "Sealed", "Truncated"), "core.events"
     ),
-    "Record": "core.framing",
     **dict.fromkeys(("ObjectRef", "Position"), "core.position"),
     **dict.fromkeys(("IntegrityError", "PositionConflict", "ServiceError", "TailerError", "UsageError"), "errors"),
     "__version__": "version",

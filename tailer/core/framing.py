@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from tailer.core.ranges import ByteRange
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tailer.core.events import Batch
 
 _LOOKED_THROUGH = 64 * 1024
 _FIRST_BLOCK = 16 * 1024
@@ -88,77 +82,6 @@ def _end_of_records(view: memoryview, delimiter: bytes) -> int:
         if found := bytes(view[start:stop]).rfind(delimiter) + 1:
             return start + found
     return 0
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One record, or a piece of one that is longer than the limit.
-
-    `data` is without the delimiter, [start, end) is with it. `first` and `last` are both true for a whole
-    record; a piece that does not begin (end) a record has `first` (`last`) false.
-    """
-
-    start: int
-    end: int
-    data: bytes
-    first: bool = True
-    last: bool = True
-
-
-class Records:
-    """The records of a batch in order, as often as they are asked for; a raw batch is one record.
-
-    ``len()`` counts them without making them, which is many times faster.
-    """
-
-    __slots__ = ("_batch",)
-
-    def __init__(self, batch: Batch) -> None:
-        """Had from ``batch.records``."""
-        self._batch = batch
-
-    def __iter__(self) -> Iterator[Record]:
-        batch = self._batch
-        if batch.delimiter is None:
-            yield Record(batch.start, batch.end, bytes(batch.data))
-            return
-        *whole, rest = bytes(batch.data).split(batch.delimiter)
-        start, first, limit = batch.start, batch.first, batch.limit
-        for data in whole:
-            end = start + len(data) + 1
-            if len(data) <= limit:
-                yield Record(start, end, data, first)
-            else:
-                yield from _pieces(data, start, end, limit, first, last=True)
-            start, first = end, True
-        if rest:
-            yield from _pieces(rest, start, start + len(rest), limit, first, last=batch.last)
-
-    def __len__(self) -> int:
-        batch = self._batch
-        if batch.delimiter is None:
-            return 1
-        data, limit = bytes(batch.data), batch.limit
-        count = data.count(batch.delimiter) + (not data.endswith(batch.delimiter) and len(data) > 0)
-        at = 0
-        while len(data) - at > limit:
-            # A stretch of limit + 1 bytes that holds a delimiter holds, up to its last one, no record over the limit.
-            if found := data.rfind(batch.delimiter, at, at + limit + 1) + 1:
-                at = found
-                continue
-            end = data.find(batch.delimiter, at + limit + 1)
-            length = (len(data) if end < 0 else end) - at
-            count += (length - 1) // limit
-            at += length + 1
-        return count
-
-
-def _pieces(data: bytes, start: int, end: int, limit: int, first: bool, *, last: bool) -> Iterator[Record]:
-    """`data` as one record that ends at `end`, or as several when it is over the limit."""
-    while len(data) > limit:
-        yield Record(start, start + limit, data[:limit], first, last=False)
-        data, start, first = data[limit:], start + limit, False
-    yield Record(start, end, data, first, last)
 
 
 class LastRecords:

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailer.core import events
-from tailer.core.events import Batch
-from tailer.core.framing import Record
+from tailer.core.events import Batch, Record, Records
 from tailer.core.position import ObjectRef
 
 REF = ObjectRef("b", "k")
@@ -21,7 +20,7 @@ def batch(data: bytes | bytearray | memoryview, **more: typing.Any) -> Batch:
     return Batch(REF, 0, 1000, 1000 + len(data), data, verified=True, **more)
 
 
-@pytest.mark.parametrize("cls", [*typing.get_args(events.Action), *typing.get_args(events.Event)])
+@pytest.mark.parametrize("cls", [*typing.get_args(events.Action), *typing.get_args(events.Event), Record])
 def test_actions_and_events_are_frozen_and_have_slots(cls: type) -> None:
     assert dataclasses.is_dataclass(cls)
     assert cls.__dataclass_params__.frozen  # type: ignore[attr-defined]
@@ -29,9 +28,9 @@ def test_actions_and_events_are_frozen_and_have_slots(cls: type) -> None:
     assert cls.__doc__
 
 
-def test_every_class_of_the_module_is_an_action_or_an_event() -> None:
+def test_every_class_of_the_module_is_an_action_or_an_event_or_of_the_records() -> None:
     named = {one for one in vars(events).values() if isinstance(one, type) and one.__module__ == events.__name__}
-    assert named == {*typing.get_args(events.Action), *typing.get_args(events.Event)}
+    assert named == {*typing.get_args(events.Action), *typing.get_args(events.Event), Record, Records}
 
 
 @given(st.lists(st.sampled_from([b"a", b"\n", b"\0", b"xyz"])).map(b"".join), st.sampled_from([b"\n", b"\0"]))

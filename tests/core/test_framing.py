@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailer.core.events import Batch
-from tailer.core.framing import Frame, Framer, LastRecords, Record
+from tailer.core.events import Batch, Record
+from tailer.core.framing import Frame, Framer, LastRecords
 from tailer.core.position import ObjectRef
 from tailer.core.ranges import ByteRange
 
