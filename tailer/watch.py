@@ -503,7 +503,8 @@ def save_mark(checkpoint: Path, mark: Mark, *, target: str, source: Path) -> Non
     text = json.dumps({"version": _VERSION, "object": target, "file": str(source), "mark": fields}, indent=1) + "\n"
     draft = checkpoint.with_name(f".{checkpoint.name}.{os.getpid()}.new")
     try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        draft.unlink(missing_ok=True)  # of a process that had our number, or of one that wants us to write elsewhere
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with open(descriptor, "w") as file:
             file.write(text)
             file.flush()
