@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tailer.appender import Appender, AppenderOptions, BlockingAppender
     from tailer.config import resolve_service
-    from tailer.consumer import Consumer, ConsumerOptions, Lines, lines, tail
+    from tailer.consumer import Consumer, ConsumerOptions
     from tailer.core.events import (
         Appeared,
         Batch,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     )
     from tailer.core.position import ObjectRef, Position
     from tailer.errors import IntegrityError, PositionConflict, ServiceError, TailerError, UsageError
+    from tailer.loops import Lines, lines, tail
     from tailer.version import __version__
 
 __all__ = [
@@ -70,7 +71,8 @@ __all__ = [
 
 _HOMES = {
     **dict.fromkeys(("Appender", "AppenderOptions", "BlockingAppender"), "appender"),
-    **dict.fromkeys(("Consumer", "ConsumerOptions", "Lines", "lines", "tail"), "consumer"),
+    **dict.fromkeys(("Consumer", "ConsumerOptions"), "consumer"),
+    **dict.fromkeys(("Lines", "lines", "tail"), "loops"),
     **dict.fromkeys(
         ("Appeared", "Batch", "Event", "Gone", "Record", "Replaced", "Rewound", "Sealed", "Truncated"), "core.events"
     ),

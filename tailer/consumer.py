@@ -1,63 +1,41 @@
-"""The library's face: `Consumer` for batches with commits, `tail` for a handler, `lines` for a plain loop.
-
-`tail` and `lines` are a `Consumer` each, driven for the caller; whatever is promised there holds for them.
-"""
+"""The library's face for those who read: a `Consumer` of batches, with commits. See also `tailer.loops`."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
-import queue
 import random
-import threading
 import time
 from collections import deque
-from contextlib import aclosing, suppress
-from dataclasses import dataclass, replace
+from contextlib import suppress
 from functools import partial
-from itertools import chain
-from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypedDict, TypeVar, overload
+from typing import TYPE_CHECKING, Literal, TypedDict, TypeVar
 
 from tailer.config import resolve_service
-from tailer.core.events import Batch, Rewound
 from tailer.core.options import Follow, Integrity, Poll, TailOptions
 from tailer.core.position import Link, Mark, ObjectRef, Position
 from tailer.core.schedule import Pace, back_off
-from tailer.core.tail import Tail
 from tailer.discovery import matching_objects
-from tailer.errors import ChainBroken, ObjectNotFound, TailerError, UsageError
+from tailer.errors import ObjectNotFound, TailerError, UsageError
+from tailer.feed import Feed, RememberingTail
 from tailer.follow import Follower
 from tailer.oss.address import parse_address
 from tailer.oss.client import connect
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import (
-        AsyncGenerator,
-        AsyncIterator,
-        Awaitable,
-        Callable,
-        Iterable,
-        Iterator,
-        Mapping,
-        Sequence,
-    )
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
     from types import TracebackType
     from typing import Self, Unpack
 
     from tailer.checkpoints import Checkpoints
-    from tailer.core.events import Event
+    from tailer.core.events import Batch, Rewound
+    from tailer.feed import OnEvent
     from tailer.oss.client import Client, ServiceSettings
 
-    OnBatch = Callable[[Batch], Awaitable[None] | None]
-    OnEvent = Callable[[ObjectRef, Event], Awaitable[None] | None]
-
-_Line = TypeVar("_Line", bytes, str)
 _Result = TypeVar("_Result")
 
 _ATTEMPTS = 4
 _AUTO_COMMIT_SECONDS = 1.0
-_BLOCKS_AHEAD = 4
 
 
 class ConsumerOptions(TypedDict, total=False):
@@ -147,8 +125,8 @@ class Consumer:
         self._kept_at = 0.0
         self._client: Client | None = None
         self._store: Checkpoints | None = None
-        self._feeds: dict[ObjectRef, _Feed] = {}
-        self._ready: deque[_Feed] = deque()
+        self._feeds: dict[ObjectRef, Feed] = {}
+        self._ready: deque[Feed] = deque()
         self._news = asyncio.Event()
 
     async def __aenter__(self) -> Self:
@@ -204,7 +182,7 @@ class Consumer:
         for ref in refs:
             kept = self._store.load(ref) if self._store is not None else None
             own = self._positions.get(ref)
-            self._feeds[ref] = feed = _Feed(ref, self._on_event, self._offer, self._take_back, kept)
+            self._feeds[ref] = feed = Feed(ref, self._on_event, self._offer, self._take_back, kept)
             mark = Mark.at(own) if own is not None else kept
             feed.begin(self._read(feed, mark))
 
@@ -254,7 +232,7 @@ class Consumer:
                 await self._news.wait()
         self._keep_due(at_once=False)
 
-    def _hand_out(self, feed: _Feed, batch: Batch) -> Batch:
+    def _hand_out(self, feed: Feed, batch: Batch) -> Batch:
         feed.take(batch, keep=self._store is not None)
         if feed.over and not feed.paused:
             self._offer(feed)
@@ -262,7 +240,7 @@ class Consumer:
             self._processed = batch
         return batch
 
-    def _offer(self, feed: _Feed) -> None:
+    def _offer(self, feed: Feed) -> None:
         """There is something to take from `feed`: a batch, or its end."""
         if not feed.paused and feed not in self._ready:
             self._ready.append(feed)
@@ -302,7 +280,7 @@ class Consumer:
         if at_once or time.monotonic() >= self._kept_at + _AUTO_COMMIT_SECONDS:
             self._keep([feed for feed in self._feeds.values() if feed.processed is not None])
 
-    def _keep(self, feeds: Iterable[_Feed]) -> None:
+    def _keep(self, feeds: Iterable[Feed]) -> None:
         """Commit what is processed of `feeds`, in one transaction. It does not await: no cancel comes between."""
         assert self._store is not None  # its callers looked
         marks = {feed.ref: feed.proven(feed.processed) for feed in feeds if feed.processed is not None}
@@ -313,7 +291,7 @@ class Consumer:
         for ref, mark in marks.items():
             self._feeds[ref].kept(mark)
 
-    def _take_back(self, feed: _Feed, event: Rewound, mark: Mark) -> None:
+    def _take_back(self, feed: Feed, event: Rewound, mark: Mark) -> None:
         """A rewind voids what was handed out: the checkpoint goes back to `mark` before anybody hears of it."""
         if self._processed is not None and self._processed.object == feed.ref:
             self._processed = None
@@ -386,19 +364,19 @@ class Consumer:
         links = () if meta.link is None or to.crc64 is not None else (meta.link,)
         feed.begin(self._read(feed, Mark.at(to), links, after=feed.task))
 
-    def _feed(self, ref: ObjectRef | str) -> _Feed:
+    def _feed(self, ref: ObjectRef | str) -> Feed:
         found = self._feeds.get(_ref_of(ref))
         if found is None:
             raise UsageError(f"{ref} is not read by this consumer")
         return found
 
-    def _feeds_of(self, refs: tuple[ObjectRef | str, ...]) -> list[_Feed]:
+    def _feeds_of(self, refs: tuple[ObjectRef | str, ...]) -> list[Feed]:
         return [self._feed(ref) for ref in refs] or [*self._feeds.values()]
 
     # --- one object
 
     async def _read(
-        self, feed: _Feed, mark: Mark | None, links: tuple[Link, ...] = (), after: asyncio.Task[None] | None = None
+        self, feed: Feed, mark: Mark | None, links: tuple[Link, ...] = (), after: asyncio.Task[None] | None = None
     ) -> None:
         """Read one object to its end, into `feed`; `after`: a reading of it that was given up."""
         assert self._client is not None  # set before any feed
@@ -407,7 +385,7 @@ class Consumer:
         try:
             if mark is None:
                 mark = await self._beginning(self._client, feed.ref)
-            tail = _RememberingTail(feed.ref, self._tail_options, mark, now=time.monotonic(), links=links)
+            tail = RememberingTail(feed.ref, self._tail_options, mark, now=time.monotonic(), links=links)
             feed.tail, feed.position = tail, mark.delivered
             await Follower(self._client, tail, feed).run()
         except Exception as error:
@@ -427,360 +405,6 @@ class Consumer:
                 raise
             return Mark()
         return Mark.at(Position(meta.size, meta.crc64))
-
-
-class _RememberingTail(Tail):
-    """Knows where the mark stood when the last batch was acknowledged; it may have moved for other reasons since."""
-
-    acknowledged: Mark = Mark()
-
-    def acknowledge(self, batch: Batch) -> None:
-        super().acknowledge(batch)
-        self.acknowledged = self.mark
-
-
-@dataclass(frozen=True, slots=True)
-class _HandedOut:
-    """A batch by its id, and the mark behind it."""
-
-    id: tuple[int, int, int]
-    mark: Mark
-
-
-class _Feed:
-    """The sink of one object's follower: holds one batch until the loop takes it, and knows what was taken."""
-
-    def __init__(
-        self,
-        ref: ObjectRef,
-        on_event: OnEvent | None,
-        offer: Callable[[_Feed], None],
-        take_back: Callable[[_Feed, Rewound, Mark], None],
-        committed: Mark | None,
-    ) -> None:
-        self.ref = ref
-        self.committed = committed
-        self.paused = False
-        self.task: asyncio.Task[None] | None = None
-        self._on_event = on_event
-        self._offer = offer
-        self._take_back = take_back
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget what was read: it begins anew somewhere else."""
-        if self.task is not None:
-            self.task.cancel()
-        self.tail: _RememberingTail | None = None
-        self.position: Position | None = None
-        self.batch: Batch | None = None
-        self.error: Exception | None = None
-        self.over = self.ended = False
-        self.processed: Mark | None = None
-        self._handed_out: deque[_HandedOut] = deque()
-        self._free = asyncio.Event()
-        self._free.set()
-
-    def begin(self, reading: Any) -> None:
-        """Read, in a task."""
-        self.task = asyncio.create_task(reading, name=f"read {self.ref}")
-
-    # --- as a sink
-
-    async def write(self, batch: Batch) -> None:
-        """Hold the batch as soon as the one before is taken. Nothing awaits between that and its acknowledgement."""
-        await self._free.wait()
-        self._free.clear()
-        self.batch = batch
-        self._offer(self)
-
-    async def notice(self, event: Event) -> None:
-        """Tell the user, behind the batches before it. A rewind that nobody is told of is an error."""
-        told = self._rewind(event) if isinstance(event, Rewound) else event
-        if told is None:
-            return
-        if self._on_event is None:
-            if isinstance(told, Rewound):
-                raise ChainBroken(
-                    f"{self.ref}: bytes [{told.to}, {told.end}) that were handed out are not the object's",
-                    hint="on_event= is told of it, integrity='strict' avoids it",
-                )
-            return
-        await self._free.wait()
-        result = self._on_event(self.ref, told)
-        if inspect.isawaitable(result):
-            await result
-
-    async def close(self) -> None:
-        """Nothing is in hand that is not the loop's."""
-
-    def _rewind(self, event: Rewound) -> Rewound | None:
-        """The event as the user has to know it: of what he was given; None when that is nothing."""
-        had, tail = self.position, self.tail
-        if had is None or tail is None:
-            return None  # nothing was read yet
-        if self.batch is not None and self.batch.generation == event.generation and self.batch.end > event.to:
-            self.batch = None
-            self._free.set()
-        if had.generation != event.generation or had.offset <= event.to:
-            return None
-        self.position = tail.mark.delivered
-        self._take_back(self, event, tail.mark)
-        return replace(event, end=had.offset)
-
-    # --- what was taken
-
-    def take(self, batch: Batch, *, keep: bool) -> None:
-        """`batch`, which waits, is handed out; `keep`: it will be committed."""
-        assert self.tail is not None  # it brought the batch
-        mark = self.tail.acknowledged
-        self.batch, self.position = None, mark.delivered
-        if keep:
-            self._handed_out.append(_HandedOut(_id(batch), mark))
-        self._free.set()
-
-    def is_next(self, batch: Batch) -> bool:
-        """Note that `batch` is processed; False when it is committed already. Raises UsageError out of turn."""
-        ids = [one.id for one in self._handed_out]
-        what = f"batch [{batch.start}, {batch.end}) of generation {batch.generation} of {self.ref}"
-        if _id(batch) in ids:
-            if ids[0] != _id(batch):
-                _, start, end = ids[0]
-                raise UsageError(f"{what} cannot be committed before [{start}, {end})")
-            self.processed = self._handed_out[0].mark
-            return True
-        done = self.committed.delivered if self.committed is not None else Position()
-        if (batch.generation, batch.end) <= (done.generation, done.offset):
-            return False
-        raise UsageError(f"{what} was not handed out by this consumer, or was taken back")
-
-    def process_through(self, batch: Batch) -> None:
-        """Note that `batch` and those before it are processed."""
-        for one in self._handed_out:
-            self.processed = one.mark
-            if one.id == _id(batch):
-                return
-
-    def process_all(self) -> None:
-        """Note that all that was taken is processed."""
-        if self._handed_out:
-            self.processed = self._handed_out[-1].mark
-
-    def proven(self, mark: Mark) -> Mark:
-        """`mark` with the proof that came since."""
-        assert self.tail is not None  # a mark comes from it
-        latest = self.tail.mark.verified
-        if latest.generation != mark.delivered.generation or latest.offset <= mark.verified.offset:
-            return mark
-        if latest.offset <= mark.delivered.offset:
-            return replace(mark, verified=latest)
-        # A place inside a long record is nowhere to rewind to.
-        return mark if mark.inside else replace(mark, verified=mark.delivered)
-
-    def kept(self, mark: Mark) -> None:
-        """The checkpoint says `mark` now."""
-        self.committed, self.processed = mark, None
-        done = mark.delivered
-        while self._handed_out and _place(self._handed_out[0].mark.delivered) <= _place(done):
-            self._handed_out.popleft()
-
-    def void(self, event: Rewound, mark: Mark) -> bool:
-        """Take back what `event` voids; whether some of it is committed."""
-        while self._handed_out and self._handed_out[-1].id[2] > event.to:
-            self._handed_out.pop()
-        self.processed = None
-        return self.committed is not None and _place(self.committed.delivered) > (event.generation, event.to)
-
-
-# --- for a handler, for a loop
-
-
-def tail(
-    objects: str | Sequence[str],
-    on_batch: OnBatch,
-    *,
-    checkpoint: str | os.PathLike[str] | None = None,
-    group: str = "default",
-    **options: Unpack[ConsumerOptions],
-) -> None:
-    """Call `on_batch` with each batch, until all objects have ended; blocks.
-
-    Its return says that the batch is delivered; what it raises says that it is not, ends everything and comes
-    out here. With a checkpoint the next call goes on behind what was delivered, at least once:
-    it is committed within a second, and at the end, whatever the end. `on_batch` may be an async
-    function; a plain one holds up the fetching while it works. Raises what `Consumer` raises, and UsageError
-    inside a running event loop.
-    """
-    _refuse_running_loop("use `async with tailer.Consumer(...)`")
-    consumer = Consumer(objects, checkpoint=checkpoint, group=group, auto_commit=True, **options)
-    asyncio.run(_call_with_each(consumer, on_batch))
-
-
-async def _call_with_each(consumer: Consumer, on_batch: OnBatch) -> None:
-    async with consumer:
-        async for batch in consumer:
-            result = on_batch(batch)
-            if inspect.isawaitable(result):
-                await result
-
-
-@overload
-def lines(
-    objects: str | Sequence[str], *, encoding: None = None, errors: str = ..., **options: Unpack[ConsumerOptions]
-) -> Lines[bytes]: ...
-
-
-@overload
-def lines(
-    objects: str | Sequence[str], *, encoding: str, errors: str = ..., **options: Unpack[ConsumerOptions]
-) -> Lines[str]: ...
-
-
-def lines(
-    objects: str | Sequence[str],
-    *,
-    encoding: str | None = None,
-    errors: str = "strict",
-    **options: Unpack[ConsumerOptions],
-) -> Lines[bytes] | Lines[str]:
-    """The lines of the objects without their delimiter, for ``for`` and for ``async for``.
-
-    bytes, or str with an `encoding` that keeps the delimiter's byte (UTF-8 does, UTF-16 does not). A line is
-    whole however long it is, and comes when its delimiter does; the last one of an object that ended comes
-    without. Those of several objects take turns. See `Lines` for what iterating raises.
-    """
-    options.setdefault("follow", False)
-    if options.setdefault("delimiter", b"\n") is None:
-        raise UsageError("lines end with a delimiter of one byte")
-    consumer_of = _ConsumerMaker(objects, options)
-    if encoding is None:
-        return Lines[bytes](consumer_of, _as_they_are)
-    return Lines[str](consumer_of, lambda found: [line.decode(encoding, errors) for line in found])
-
-
-@dataclass(frozen=True, slots=True)
-class _ConsumerMaker:
-    """Each iteration reads with a consumer of its own."""
-
-    objects: str | Sequence[str]
-    options: ConsumerOptions
-
-    def __call__(self) -> Consumer:
-        return Consumer(self.objects, **self.options)
-
-
-class Lines(Generic[_Line]):
-    """What `lines` gives. Each ``for`` or ``async for`` over it reads anew from the beginning.
-
-    Raises what `Consumer` raises. ``for`` reads ahead in a thread, at most a few batches; leaving it, by
-    ``break`` too, ends that thread. Inside a running event loop it raises UsageError: use ``async for``, with
-    `contextlib.aclosing` around ``aiter(...)`` where you break out of it and want it to end at once.
-    """
-
-    def __init__(self, consumer: Callable[[], Consumer], convert: Callable[[list[bytes]], list[_Line]]) -> None:
-        """Made by `lines`."""
-        self._consumer = consumer
-        self._convert: Callable[[list[bytes]], list[_Line]] = convert
-        consumer()  # what is wrong with the arguments is said here, not at the first line
-
-    def __iter__(self) -> Iterator[_Line]:
-        _refuse_running_loop("use `async for`")
-        return chain.from_iterable(_in_thread(self._blocks))
-
-    async def __aiter__(self) -> AsyncIterator[_Line]:
-        async with aclosing(self._blocks()) as blocks:
-            async for block in blocks:
-                for line in block:
-                    yield line
-
-    async def _blocks(self) -> AsyncGenerator[list[_Line], None]:
-        """The lines of a batch at a time."""
-        begun: dict[ObjectRef, _Begun] = {}
-        async with self._consumer() as consumer:
-            async for batch in consumer:
-                found, begun[batch.object] = _split(batch, begun.get(batch.object, _Begun()))
-                if found:
-                    yield self._convert(found)
-
-
-def _as_they_are(found: list[bytes]) -> list[bytes]:
-    return found
-
-
-class _Begun(NamedTuple):
-    """The beginning of a line longer than a record may be, from offset `start` on."""
-
-    start: int = 0
-    data: bytes = b""
-
-
-def _split(batch: Batch, begun: _Begun) -> tuple[list[bytes], _Begun]:
-    """The lines that end in `batch`, the first one beginning with `begun`; and what is begun by its end."""
-    assert batch.delimiter is not None  # lines() saw to it
-    found = bytes(batch.data).split(batch.delimiter)
-    # After a rewind the batch starts before the end of what was begun.
-    before = b"" if batch.first else begun.data[: batch.start - begun.start]
-    found[0] = before + found[0]
-    rest = found.pop()
-    if batch.last:
-        return ([*found, rest] if rest else found), _Begun()
-    return found, _Begun(batch.end - len(rest), rest)
-
-
-def _in_thread(blocks: Callable[[], AsyncGenerator[_Result, None]]) -> Iterator[_Result]:
-    """What an async generator gives, made in a thread of its own, a few ahead."""
-    thread = _Thread(blocks)
-    try:
-        yield from thread
-    finally:
-        thread.stop()
-
-
-class _Thread(Generic[_Result]):
-    """Runs an async generator on an event loop in a thread, at most `_BLOCKS_AHEAD` items ahead of who iterates."""
-
-    def __init__(self, blocks: Callable[[], AsyncGenerator[_Result, None]]) -> None:
-        self._blocks = blocks
-        self._made: queue.SimpleQueue[tuple[_Result] | BaseException | None] = queue.SimpleQueue()
-        self._loop = asyncio.new_event_loop()
-        self._room = asyncio.Semaphore(_BLOCKS_AHEAD)
-        self._task = self._loop.create_task(self._make())
-        self._thread = threading.Thread(target=self._run, name="tailer.lines", daemon=True)
-        self._thread.start()
-
-    def __iter__(self) -> Iterator[_Result]:
-        while (made := self._made.get()) is not None:
-            if isinstance(made, BaseException):
-                raise made
-            self._tell(self._room.release)
-            yield made[0]
-
-    def stop(self) -> None:
-        """Returns when nothing of it is left."""
-        self._tell(self._task.cancel)
-        self._thread.join()
-
-    def _tell(self, what: Callable[[], object]) -> None:
-        with suppress(RuntimeError):  # its loop is closed: it has ended, and needs no word
-            self._loop.call_soon_threadsafe(what)
-
-    def _run(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._wait())
-
-    async def _wait(self) -> None:
-        await asyncio.wait([self._task])
-
-    async def _make(self) -> None:
-        try:
-            async with aclosing(self._blocks()) as blocks:
-                async for block in blocks:
-                    await self._room.acquire()
-                    self._made.put((block,))
-        except BaseException as error:
-            self._made.put(error)
-        else:
-            self._made.put(None)
 
 
 # --- small parts
@@ -823,24 +447,8 @@ def _refuse_unknown(options: ConsumerOptions) -> None:
         raise UsageError(f"there is no option {min(unknown)}")
 
 
-def _refuse_running_loop(instead: str) -> None:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    raise UsageError(f"this would hold up the event loop that is running: {instead}")
-
-
 def _ref_of(name: ObjectRef | str) -> ObjectRef:
     return name if isinstance(name, ObjectRef) else parse_address(name, glob=False).ref
-
-
-def _id(batch: Batch) -> tuple[int, int, int]:
-    return batch.generation, batch.start, batch.end
-
-
-def _place(position: Position) -> tuple[int, int]:
-    return position.generation, position.offset
 
 
 def _at(offset: int, size: int, crc64: int | None, generation: int) -> Position:
