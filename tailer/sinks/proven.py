@@ -55,7 +55,7 @@ class ProvenNote:
         """Before the first byte behind `proven` is written. Raises OSError, and then there is no note."""
         self._stands = True
         try:
-            opened = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+            opened = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             with os.fdopen(opened, "wb") as file:
                 file.write(b"%d %d\n" % (proven.offset, proven.crc64 or 0))
         except OSError:
