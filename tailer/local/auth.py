@@ -212,7 +212,7 @@ class Authenticator:
         if key.token is not None and not token:
             raise _unknown(key.id, "0002-00000902")
         if key.token is not None and not hmac.compare_digest(key.token.encode(), (token or "").encode()):
-            if any(other.token == token for other in self.keys.values()):
+            if any(other.token == token for other in list(self.keys.values())):
                 message = "The OSS access key id and security token you provided does not match."
                 raise Refusal(403, "AccessKeyIdAndSecurityTokenNotMatch", message, ec="0002-00000004")
             message = "The security token you provided is invalid."

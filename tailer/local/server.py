@@ -122,21 +122,25 @@ class LocalServer:
         if self._listener is not None:
             self._listener.close()
         if self._web is not None:
+            # Connections that wait for a next request go at once; the others have a moment to end.
+            self._web.pre_shutdown()
             await self._web.shutdown(timeout=0.1)
         if self._listener is not None:
             await self._listener.wait_closed()
         self.store.close()
 
-    def environment(self) -> dict[str, str]:
-        """The variables that make every official tool talk to this server."""
+    def environment(self, key: AccessKey | None = None) -> dict[str, str]:
+        """The variables that make every official tool talk to this server, as `key` or as the first one."""
+        if key is None:
+            key = AccessKey(self.access_key_id, self.access_key_secret, self.security_token)
         variables = {
             "OSS_ENDPOINT": self.endpoint,
             "OSS_REGION": self.region,
-            "OSS_ACCESS_KEY_ID": self.access_key_id,
-            "OSS_ACCESS_KEY_SECRET": self.access_key_secret,
+            "OSS_ACCESS_KEY_ID": key.id,
+            "OSS_ACCESS_KEY_SECRET": key.secret,
         }
-        if self.security_token is not None:
-            variables["OSS_SESSION_TOKEN"] = self.security_token
+        if key.token is not None:
+            variables["OSS_SESSION_TOKEN"] = key.token
         return variables
 
 
