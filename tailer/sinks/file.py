@@ -48,6 +48,9 @@ _Result = TypeVar("_Result")
 
 # Two threads over stripes of the file gain a third in the page cache and lose half on a disk.
 _READ_BLOCK = 1 << 20
+# In one write of megabytes the kernel takes pages of megabytes, for which a virtual machine has to ask its host for
+# memory that it never had: with pieces of this size a new file of 1 GiB takes half as long, 64 and 256 KiB gain less.
+_PIECE = 128 * 1024
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _SLOW = 0.02  # seconds; a window of 8 MiB takes 2 to 4 ms into the page cache
 _OPEN_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
@@ -568,7 +571,7 @@ def _lock(descriptor: int, path: Path) -> None:
 def write_in_full(descriptor: int, data: Buffer, offset: int) -> None:
     left = memoryview(data).cast("B")
     while left:
-        count = os.pwrite(descriptor, left, offset)
+        count = os.pwrite(descriptor, left[:_PIECE], offset)
         left = left[count:]
         offset += count
 
