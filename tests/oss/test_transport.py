@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 import traceback
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pyreqwest.exceptions
@@ -422,6 +423,51 @@ def test_an_unknown_authority(wire, kind, good):
 def test_a_certificate_of_another_host(wire, kind, other_name):
     """TlsError."""
     _tls_failure(wire, kind, other_name)
+
+
+@pytest.fixture(scope="module")
+def self_signed(tmp_path_factory):
+    """As a test server makes it in a hurry, and whoever stands on the way."""
+    folder = tmp_path_factory.mktemp("self-signed")
+    files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "certificate.pem")]
+    name = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    request = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", *files, *name]
+    subprocess.run(request, capture_output=True, check=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "certificate.pem", folder / "key.pem")
+    return context
+
+
+def test_a_certificate_that_vouches_for_itself(wire, kind, self_signed):
+    """TlsError."""
+    _tls_failure(wire, kind, self_signed)
+
+
+@pytest.mark.usefixtures("trusted")
+def test_a_certificate_that_has_run_out(wire, kind, authority):
+    """TlsError, though the authority is known."""
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    certificate = authority.issue_cert("127.0.0.1", not_before=yesterday - timedelta(days=1), not_after=yesterday)
+    _tls_failure(wire, kind, _server_context(certificate))
+
+
+def test_nothing_that_turns_the_check_off_elsewhere_does_so_here(wire, kind, self_signed, monkeypatch):
+    """Variables of other programs and libraries, and what one may hope to be one of ours."""
+    for name, value in {
+        "PYTHONHTTPSVERIFY": "0",
+        "REQUESTS_CA_BUNDLE": "",
+        "CURL_CA_BUNDLE": "",
+        "NODE_TLS_REJECT_UNAUTHORIZED": "0",
+        "GIT_SSL_NO_VERIFY": "true",
+        "AWS_NO_VERIFY_SSL": "true",
+        "SSL_VERIFY": "false",
+        "SSL_CERT_FILE": "",
+        "OSS_SKIP_VERIFY_CERT": "true",
+        "OSS_INSECURE": "1",
+        "OSS_TAIL_INSECURE": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    _tls_failure(wire, kind, self_signed)
 
 
 def _tls_to(wire, kind, handle):
