@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         Truncated,
     )
     from tailer.core.position import ObjectRef, Position
-    from tailer.errors import IntegrityError, PositionConflict, ServiceError, TailerError, UsageError
+    from tailer.errors import IntegrityError, PositionConflict, ServiceError, SinkBusy, TailerError, UsageError
     from tailer.loops import Lines, lines, tail
     from tailer.version import __version__
 
@@ -60,6 +60,7 @@ __all__ = [
     "Rewound",
     "Sealed",
     "ServiceError",
+    "SinkBusy",
     "TailerError",
     "Truncated",
     "UsageError",
@@ -77,7 +78,9 @@ _HOMES = {
         ("Appeared", "Batch", "Event", "Gone", "Record", "Replaced", "Rewound", "Sealed", "Truncated"), "core.events"
     ),
     **dict.fromkeys(("ObjectRef", "Position"), "core.position"),
-    **dict.fromkeys(("IntegrityError", "PositionConflict", "ServiceError", "TailerError", "UsageError"), "errors"),
+    **dict.fromkeys(
+        ("IntegrityError", "PositionConflict", "ServiceError", "SinkBusy", "TailerError", "UsageError"), "errors"
+    ),
     "__version__": "version",
     "resolve_service": "config",
 }

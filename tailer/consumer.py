@@ -15,7 +15,7 @@ from tailer.core.options import Follow, Integrity, Poll, TailOptions
 from tailer.core.position import Link, Mark, ObjectRef, Position
 from tailer.core.schedule import Pace, back_off
 from tailer.discovery import matching_objects
-from tailer.errors import ObjectNotFound, TailerError, UsageError
+from tailer.errors import CheckpointError, ObjectNotFound, TailerError, UsageError
 from tailer.feed import Feed, RememberingTail
 from tailer.follow import Follower
 from tailer.oss.address import parse_address
@@ -123,6 +123,7 @@ class Consumer:
         self._auto_commit = auto_commit
         self._processed: Batch | None = None
         self._kept_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
         self._client: Client | None = None
         self._store: Checkpoints | None = None
         self._feeds: dict[ObjectRef, Feed] = {}
@@ -150,6 +151,8 @@ class Consumer:
     async def aclose(self) -> None:
         """Stop reading and close everything. Raises CheckpointError when what is to be committed cannot be."""
         try:
+            if self._timer is not None:
+                self._timer.cancel()
             await _cancel([feed.task for feed in self._feeds.values() if feed.task is not None])
             if self._store is not None and self._auto_commit:
                 self._keep([feed for feed in self._feeds.values() if feed.processed is not None])
@@ -224,12 +227,9 @@ class Consumer:
             await self._wait()
 
     async def _wait(self) -> None:
-        """For news, or until a commit is due."""
+        """For news, or for a commit that was due meanwhile."""
         self._news.clear()
-        is_due = self._auto_commit and any(feed.processed is not None for feed in self._feeds.values())
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._kept_at + _AUTO_COMMIT_SECONDS - time.monotonic() if is_due else None):
-                await self._news.wait()
+        await self._news.wait()
         self._keep_due(at_once=False)
 
     def _hand_out(self, feed: Feed, batch: Batch) -> Batch:
@@ -275,10 +275,22 @@ class Consumer:
             self._keep_due(at_once=False)
 
     def _keep_due(self, *, at_once: bool) -> None:
-        if not self._auto_commit or self._store is None:
+        """Commit what is processed, at once or in time."""
+        feeds = [feed for feed in self._feeds.values() if feed.processed is not None]
+        if not self._auto_commit or self._store is None or not feeds:
             return
-        if at_once or time.monotonic() >= self._kept_at + _AUTO_COMMIT_SECONDS:
-            self._keep([feed for feed in self._feeds.values() if feed.processed is not None])
+        left = self._kept_at + _AUTO_COMMIT_SECONDS - time.monotonic()
+        if at_once or left <= 0:
+            self._keep(feeds)
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(left, self._on_time)
+
+    def _on_time(self) -> None:
+        """A commit is due while the loop waits, or works on a batch, however long that takes."""
+        self._timer = None
+        with suppress(CheckpointError):  # it is due still: tried again by whoever asks for the next batch, and raised
+            self._keep_due(at_once=True)
+        self._news.set()
 
     def _keep(self, feeds: Iterable[Feed]) -> None:
         """Commit what is processed of `feeds`, in one transaction. It does not await: no cancel comes between."""

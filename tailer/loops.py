@@ -6,7 +6,6 @@ Whatever is promised of a `Consumer` holds for them.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import queue
 import threading
 from contextlib import aclosing, suppress
@@ -15,15 +14,19 @@ from itertools import chain
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar, overload
 
 from tailer.consumer import Consumer, ConsumerOptions
+from tailer.core.position import ObjectRef
 from tailer.errors import UsageError
+from tailer.sinks.callback import settled
+from tailer.sinks.retry import Retrying
 
 if TYPE_CHECKING:
     import os
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
     from typing import Unpack
 
-    from tailer.core.events import Batch
-    from tailer.core.position import ObjectRef
+    from tailer.core.events import Batch, Event
+    from tailer.feed import OnEvent
+    from tailer.follow import Sink
 
     OnBatch = Callable[[Batch], Awaitable[None] | None]
 
@@ -44,22 +47,43 @@ def tail(
     """Call `on_batch` with each batch, until all objects have ended; blocks.
 
     Its return says that the batch is delivered; what it raises says that it is not, ends everything and comes
-    out here. With a checkpoint the next call goes on behind what was delivered, at least once:
-    it is committed within a second, and at the end, whatever the end. `on_batch` may be an async
-    function; a plain one holds up the fetching while it works. Raises what `Consumer` raises, and UsageError
-    inside a running event loop.
+    out here. But `SinkBusy` asks for another try: it gets the same batch again, and nothing else before,
+    after a pause that grows from 0.1 to 20 seconds (never less than the error's `retry_after`), for as long as it
+    raises that. `on_event` is told of each pause by a ``Failed``. With a checkpoint the next call goes on behind what
+    was delivered, at least once: it is committed within a second, and at the end, whatever the end. `on_batch`
+    may be an async function; a plain one holds up the fetching while it works. Raises what `Consumer` raises,
+    and UsageError inside a running event loop.
     """
     _refuse_running_loop("use `async with tailer.Consumer(...)`")
     consumer = Consumer(objects, checkpoint=checkpoint, group=group, auto_commit=True, **options)
-    asyncio.run(_call_with_each(consumer, on_batch))
+    asyncio.run(_call_with_each(consumer, Retrying(_Handler(on_batch, options.get("on_event")))))
 
 
-async def _call_with_each(consumer: Consumer, on_batch: OnBatch) -> None:
+async def _call_with_each(consumer: Consumer, handler: Sink) -> None:
     async with consumer:
         async for batch in consumer:
-            result = on_batch(batch)
-            if inspect.isawaitable(result):
-                await result
+            await handler.write(batch)
+
+
+class _Handler:
+    """The user's functions as a sink, of which whatever they raise comes out as it is."""
+
+    def __init__(self, on_batch: OnBatch, on_event: OnEvent | None) -> None:
+        self._on_batch = on_batch
+        self._on_event = on_event
+        self._object = ObjectRef("", "")
+
+    async def write(self, batch: Batch) -> None:
+        self._object = batch.object
+        await settled(self._on_batch(batch))
+
+    async def notice(self, event: Event) -> None:
+        """Of the batch in hand."""
+        if self._on_event is not None:
+            await settled(self._on_event(self._object, event))
+
+    async def close(self) -> None:
+        """Nothing is kept back."""
 
 
 @overload

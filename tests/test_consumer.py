@@ -11,7 +11,9 @@ import pytest
 
 import tailer
 import tailer.local
+from tailer.checkpoints import read_all
 from tailer.core import crc64
+from tailer.core.events import Failed
 from tailer.errors import ChainBroken, CheckpointError, ObjectNotFound, ObjectReplaced, ServiceError
 
 if TYPE_CHECKING:
@@ -163,6 +165,76 @@ def test_a_batch_that_the_handler_raised_at_comes_again(bucket: Bucket, tmp_path
     assert len(taken) == failing - 1
     tailer.tail(addresses, lambda batch: taken.append(batch.object), checkpoint=tmp_path / "state", follow=False)
     assert sorted(map(str, taken)) == addresses
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tailer.core.schedule._BACKOFF_BASE", 0.001)
+
+
+@pytest.mark.usefixtures("no_pauses")
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_batch_that_the_handler_is_too_busy_for_comes_again_before_any_other(
+    bucket: Bucket, tmp_path: Path, is_async: bool
+) -> None:
+    addresses = [bucket.append(f"{number}", b"x\n") for number in range(3)]
+    calls: list[str] = []
+    told: list[tuple[tailer.ObjectRef, Failed]] = []
+
+    def handle(batch: tailer.Batch) -> None:
+        calls.append(str(batch.object))
+        if calls.count(str(batch.object)) <= 5:
+            raise tailer.SinkBusy("the database is locked")
+
+    async def handle_later(batch: tailer.Batch) -> None:
+        handle(batch)
+
+    def hear(ref: tailer.ObjectRef, event: tailer.Event) -> None:
+        if isinstance(event, Failed):
+            told.append((ref, event))
+
+    tailer.tail(
+        addresses, handle_later if is_async else handle, checkpoint=tmp_path / "state", follow=False, on_event=hear
+    )
+    assert sorted(calls) == sorted(addresses * 6)
+    assert [calls[at : at + 6] for at in (0, 6, 12)] == [[calls[at]] * 6 for at in (0, 6, 12)]
+    assert [str(ref) for ref, _ in told[:5]] == calls[:5]
+    assert [event.attempt for _, event in told] == [1, 2, 3, 4, 5] * 3
+    tailer.tail(addresses, lambda batch: calls.append("again"), checkpoint=tmp_path / "state", follow=False)
+    assert len(calls) == 18
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_what_a_busy_handler_raises_in_the_end_comes_out(bucket: Bucket, tmp_path: Path) -> None:
+    address = bucket.append("a", b"x\n")
+    errors: list[Exception] = [tailer.SinkBusy("full"), ZeroDivisionError("no"), tailer.SinkBusy("full")]
+
+    def handle(batch: tailer.Batch) -> None:
+        if errors:
+            raise errors.pop(0)
+
+    with pytest.raises(ZeroDivisionError):
+        tailer.tail(address, handle, checkpoint=tmp_path / "state", follow=False)
+    assert len(errors) == 1
+    tailer.tail(address, handle, checkpoint=tmp_path / "state", follow=False)
+    assert errors == []
+
+
+def test_what_was_delivered_is_committed_in_time_however_long_the_handler_takes_for_the_next(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tailer.consumer._AUTO_COMMIT_SECONDS", 0.05)
+    addresses = [bucket.append(key, b"x\n") for key in "abc"]
+    taken: list[tailer.ObjectRef] = []
+
+    async def handle(batch: tailer.Batch) -> None:
+        async with asyncio.timeout(10):
+            while {one.ref for one in read_all(tmp_path / "state")} != set(taken):  # noqa: ASYNC110 - another's file
+                await asyncio.sleep(0.01)
+        taken.append(batch.object)
+
+    tailer.tail(addresses, handle, checkpoint=tmp_path / "state", follow=False)
+    assert len(taken) == 3
 
 
 # --- batches of many objects

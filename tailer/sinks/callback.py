@@ -52,7 +52,7 @@ class Callback:
             if self._threaded:
                 await _in_thread(self._on_batch, batch)
             else:
-                await _settled(self._on_batch(batch))
+                await settled(self._on_batch(batch))
         except SinkError:
             raise
         except Exception as error:
@@ -63,7 +63,7 @@ class Callback:
         if self._on_event is None:
             return
         try:
-            await _settled(self._on_event(event))
+            await settled(self._on_event(event))
         except SinkError:
             raise
         except Exception as error:
@@ -73,7 +73,8 @@ class Callback:
         """Nothing is kept back: when a call returned, its batch was delivered."""
 
 
-async def _settled(result: object | Awaitable[object]) -> None:
+async def settled(result: object | Awaitable[object]) -> None:
+    """Wait for what a function gave, if it is to be waited for."""
     if inspect.isawaitable(result):
         await result
 

@@ -24,6 +24,8 @@ def handle(batch: tailer.Batch) -> None:
 
 
 async def handle_later(batch: tailer.Batch) -> None:
+    if len(batch.records) > 1000:
+        raise tailer.SinkBusy("the database is locked")
     handle(batch)
 
 
