@@ -19,6 +19,15 @@ if TYPE_CHECKING:
     from tailer.local.store import Listing
     from tailer.local.xml import Node
 
+_STAT_CLASSES = {
+    "Standard": "Standard",
+    "IA": "InfrequentAccess",
+    "Archive": "Archive",
+    "ColdArchive": "ColdArchive",
+    "DeepColdArchive": "DeepColdArchive",
+}
+"""How GetBucketStat calls each storage class."""
+
 
 async def list_buckets(service: Service, call: Call) -> Answer:
     """GET /."""
@@ -96,6 +105,47 @@ async def get_bucket_info(service: Service, call: Call) -> Answer:
         ("StorageClass", "Standard"),
     ]
     return xml_answer("BucketInfo", [("Bucket", nodes)])
+
+
+async def head_bucket(service: Service, call: Call) -> Answer:
+    """HEAD /bucket/: not in the OSS documentation; the official SDK for C asks so where a bucket is."""
+    service.store.bucket(call.bucket or "")
+    return Answer(headers={"x-oss-bucket-region": f"oss-{service.region}"})
+
+
+async def get_bucket_stat(service: Service, call: Call) -> Answer:
+    """GET /bucket/?stat: what is stored, all in all and by storage class, in bytes."""
+    work = partial(_stored, service, call.bucket or "")
+    stored = await asyncio.to_thread(work) if service.store.engine.on_disk else work()
+    count = sum(count for count, _ in stored.values())
+    size = sum(size for _, size in stored.values())
+    nodes: list[Node] = [
+        ("Storage", str(size)),
+        ("ObjectCount", str(count)),
+        ("MultipartUploadCount", "0"),
+        ("LiveChannelCount", "0"),
+        ("LastModifiedTime", str(int(service.clock()))),
+    ]
+    for name, prefix in _STAT_CLASSES.items():
+        count, size = stored.get(name, (0, 0))
+        nodes += [(f"{prefix}Storage", str(size)), (f"{prefix}ObjectCount", str(count))]
+        if name != "Standard":
+            nodes.append((f"{prefix}RealStorage", str(size)))
+    return xml_answer("BucketStat", nodes)
+
+
+def _stored(service: Service, bucket: str) -> dict[str, tuple[int, int]]:
+    """Objects and their bytes by storage class."""
+    found: dict[str, tuple[int, int]] = {}
+    after: str | None = ""
+    while after is not None:
+        page = service.store.list(bucket, after=after)
+        for row in page.rows:
+            if row.info is not None:
+                count, size = found.get(row.info.storage_class, (0, 0))
+                found[row.info.storage_class] = count + 1, size + row.info.size
+        after = page.next
+    return found
 
 
 async def list_objects(service: Service, call: Call) -> Answer:

@@ -47,6 +47,8 @@ _OPERATIONS: dict[tuple[str, str, str], Operation] = {
         ("GET", "bucket", "acl", "GetBucketAcl", buckets.get_bucket_acl, "owner"),
         ("GET", "bucket", "location", "GetBucketLocation", buckets.get_bucket_location, "owner"),
         ("GET", "bucket", "bucketInfo", "GetBucketInfo", buckets.get_bucket_info, "owner"),
+        ("GET", "bucket", "stat", "GetBucketStat", buckets.get_bucket_stat, "owner"),
+        ("HEAD", "bucket", "", "HeadBucket", buckets.head_bucket, "owner"),
         ("GET", "bucket", "", "ListObjects", buckets.list_objects, "read"),
         ("GET", "bucket", "list-type=2", "ListObjectsV2", buckets.list_objects_v2, "read"),
         ("POST", "bucket", "delete", "DeleteMultipleObjects", objects.delete_multiple_objects, "write"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
+import time
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from email.utils import formatdate
@@ -382,6 +383,23 @@ def test_buckets(ask: Requester) -> None:
     assert ask("GET", None, bucket="other").code == "NoSuchBucket"
 
 
+def test_where_a_bucket_is_and_what_is_in_it(server: LocalServer, ask: Requester) -> None:
+    """By HEAD and by GetBucketStat, over more than one page of a list."""
+    reply = ask("HEAD", None)
+    assert (reply.status, reply.headers["x-oss-bucket-region"], reply.body) == (200, "oss-cn-local", b"")
+    assert (ask("HEAD", None, bucket="nothere").status, ask("HEAD", None, sign=False).status) == (404, 403)
+    for number in range(1001):
+        server.store.put("demo", f"n/{number:04}", b"ab")
+    ask("PUT", "cold", body=b"abc", x_oss_storage_class="IA")
+    stat = {node.tag: int(node.text or "") for node in ET.fromstring(ask("GET", None, "stat").body)}
+    assert (stat["Storage"], stat["ObjectCount"]) == (2005, 1002)
+    assert (stat["StandardStorage"], stat["StandardObjectCount"]) == (2002, 1001)
+    assert [stat[f"InfrequentAccess{what}"] for what in ("Storage", "RealStorage", "ObjectCount")] == [3, 3, 1]
+    assert stat["ArchiveStorage"] == stat["DeepColdArchiveRealStorage"] == stat["ColdArchiveObjectCount"] == 0
+    assert abs(stat["LastModifiedTime"] - time.time()) < 60
+    assert ask("GET", None, "stat", bucket="nothere").code == "NoSuchBucket"
+
+
 @pytest.mark.parametrize("name", ["ab", "-ab", "ab-", "Abc", "a_b", "a" * 64])
 def test_bucket_names(ask: Requester, name: str) -> None:
     """400 InvalidBucketName."""
@@ -453,10 +471,9 @@ def test_delete_multiple(ask: Requester) -> None:
         ("POST", "log", "restore"),
         ("GET", None, "versions"),
         ("GET", None, "lifecycle"),
-        ("GET", None, "stat"),
         ("PUT", None, "versioning"),
         ("DELETE", None, "policy"),
-        ("HEAD", None, ""),
+        ("HEAD", None, "stat"),
         ("POST", "log", ""),
         ("POST", None, ""),
         ("OPTIONS", "log", ""),

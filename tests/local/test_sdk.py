@@ -98,6 +98,8 @@ def test_buckets_acl_tags_meta(client: oss.Client) -> None:
     assert (info.name, info.location, info.acl) == ("other", "oss-cn-local", "private")
     assert client.get_bucket_location(oss.GetBucketLocationRequest(bucket="other")).location == "oss-cn-local"
     assert client.get_bucket_acl(oss.GetBucketAclRequest(bucket="other")).acl == "private"
+    stat = client.get_bucket_stat(oss.GetBucketStatRequest(bucket="other"))
+    assert (stat.storage, stat.object_count, stat.deep_cold_archive_real_storage) == (0, 0, 0)
     client.put_object(oss.PutObjectRequest(bucket="other", key="k", body=b"x", metadata={"a": "1"}, tagging="t=1"))
     assert client.head_object(oss.HeadObjectRequest(bucket="other", key="k")).metadata == {"a": "1"}
     client.put_object_acl(oss.PutObjectAclRequest(bucket="other", key="k", acl="public-read"))
