@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+import socket
+from typing import TYPE_CHECKING, Any
+
+import alibabacloud_oss_v2 as oss
 import pytest
 
 from tailer.local.addressing import locate
+
+if TYPE_CHECKING:
+    from conftest import Requester
+
+    from tailer.local.server import LocalServer
 
 
 @pytest.mark.parametrize(
@@ -50,3 +60,53 @@ def test_query() -> None:
     """Decoded, in order, with empty values where there is none."""
     query = locate("", "/demo?append&position=0&prefix=a%2Bb+c&x=1=2&&=", {}, ()).query
     assert query == (("append", ""), ("position", "0"), ("prefix", "a+b c"), ("x", "1=2"), ("", ""))
+
+
+# --- over the socket
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names below localhost are loopback (RFC 6761 section 6.3); not every resolver knows it."""
+    look_up = socket.getaddrinfo
+
+    def getaddrinfo(host: Any, *arguments: Any, **options: Any) -> Any:
+        below = isinstance(host, str) and host.endswith(".localhost")
+        return look_up("127.0.0.1" if below else host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+
+@pytest.mark.usefixtures("names")
+@pytest.mark.parametrize("signature", ["v4", "v1"])
+@pytest.mark.parametrize("path_style", [False, True], ids=["virtual-host", "path"])
+def test_the_official_sdk_on_names_below_localhost(
+    server: LocalServer, caplog: pytest.LogCaptureFixture, signature: str, path_style: bool
+) -> None:
+    """The bucket in the host and in the path, both with signatures over ``/bucket/key``, reach the same objects."""
+    config = oss.config.load_default()
+    config.credentials_provider = oss.credentials.StaticCredentialsProvider("local", "local-secret")
+    config.endpoint = server.endpoint.replace("127.0.0.1", "localhost")
+    config.region, config.signature_version, config.use_path_style = server.region, signature, path_style
+    client = oss.Client(config)
+    with caplog.at_level(logging.INFO, "oss-local"):
+        assert (
+            client.append_object(oss.AppendObjectRequest("demo", "a b/log", position=0, body=b"abc")).next_position == 3
+        )
+        assert client.head_object(oss.HeadObjectRequest("demo", "a b/log")).content_length == added.next_position == 3
+    assert [row.key for row in client.list_objects_v2(oss.ListObjectsV2Request("demo")).contents] == ["a b/log"]
+    assert server.store.read("demo", "a b/log") == b"abc"
+    path = "/demo/a%20b/log" if path_style else "/a%20b/log"
+    assert [line.split()[2] for line in caplog.messages] == [path, path]
+    with pytest.raises(oss.exceptions.OperationError, match="NoSuchBucket"):
+        client.head_object(oss.HeadObjectRequest("nothere", "log"))
+
+
+def test_the_host_decides_and_the_port_does_not(ask: Requester) -> None:
+    """By Host alone, whatever it was that the name led to."""
+    ask.append("log", 0, b"abc")
+    assert ask("GET", "log", path="/log", Host="demo.localhost").body == b"abc"
+    assert ask("GET", "log", path="/log", Host="DEMO.localhost:1").body == b"abc"
+    assert ask("GET", "log", path="/log", Host="demo.oss-cn-local.localhost").body == b"abc"
+    assert ask("GET", "log", path="/demo/log", Host="localhost").body == b"abc"
+    assert ask("GET", "log", path="/log", Host="other.localhost").code == "SignatureDoesNotMatch"
