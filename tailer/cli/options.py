@@ -51,8 +51,8 @@ OPTIONS: tuple[Option, ...] = (
            "with -o, force what was written to the disk: never (default), at the end, after every batch, or at the "
            "latest after a TIME as 5s or a SIZE as 64M, or both"),
     Option("", ("rotate-size",), "SIZE", _OSS,
-           "with -o, mirror each object into segments of at most SIZE bytes (as 64M), named by that of its file, a dot "
-           "and the offset of their first byte"),
+           "with -o, mirror each object into segments of at most SIZE bytes (as 64M), named as its file, a dot and "
+           "the offset of their first byte"),
     Option("", ("keep-generations",), None, _OSS,
            "with -o, keep the file of an object that was replaced as PATH%g0, of the next one as PATH%g1, and so on"),
     Option("", ("exec",), "COMMAND", _OSS,

@@ -214,17 +214,17 @@ class Session:
 
     def _mirror(self, ref: ObjectRef, output: str) -> FileMirror:
         open_: Callable[..., FileMirror]
-        below = (ref,) if output.endswith("/") else ()
-        if self._options.rotate_size is not None:
+        open_below: Callable[..., FileMirror]
+        if (size := self._options.rotate_size) is not None:
             from tailer.sinks.rotated import RotatedMirror
 
-            open_ = partial(RotatedMirror.open_below if below else RotatedMirror.open, output, *below)
-            open_ = partial(open_, rotate_size=self._options.rotate_size)
+            open_, open_below = (partial(it, rotate_size=size) for it in (RotatedMirror.open, RotatedMirror.open_below))
         else:
             from tailer.sinks.file import FileMirror
 
-            open_ = partial(FileMirror.open_below if below else FileMirror.open, output, *below)
-        return open_(
+            open_, open_below = FileMirror.open, FileMirror.open_below
+        opened = partial(open_below, output, ref) if output.endswith("/") else partial(open_, output)
+        return opened(
             fsync=self._options.fsync,
             expect_proof=self._tail_options.integrity is not Integrity.OFF,
             keep_generations=self._options.keep_generations,

@@ -53,7 +53,7 @@ _READ_BLOCK = 1 << 20
 _PIECE = 128 * 1024
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _SLOW = 0.02  # seconds; a window of 8 MiB takes 2 to 4 ms into the page cache
-_OPEN_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+OPEN_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 # No name that `mirror_path` makes has a "%" with a letter behind it that is no hexadecimal digit.
 _NEW = "%new"
 _KEPT = "%g"
@@ -118,7 +118,7 @@ class FileMirror:
         self._manner = manner
         self._inherited = 0  # bytes that stood there before, until they are proven to be the object's
         self._proven = Position()  # what a cut after a broken chain leaves standing
-        self._note = ProvenNote(place.path())
+        self._note = ProvenNote(place.path(), durable=manner.fsync.at_close)
         self._noted = False
         self._slow = False
         self._refusal: ObjectReplaced | None = None
@@ -149,7 +149,7 @@ class FileMirror:
         path = Path(path)
         true = Path(os.path.realpath(path))  # what a link leads to is replaced, not the link
         manner = Manner(fsync, expect_proof, keep_generations)
-        return cls._locked(lambda: open_file(path), Place(true.parent, (true.name,)), path, manner)
+        return cls._locked(lambda: _open_file(path), Place(true.parent, (true.name,)), path, manner)
 
     @classmethod
     def open_below(
@@ -175,7 +175,7 @@ class FileMirror:
     @classmethod
     def _locked(cls, open_descriptor: Callable[[], int], place: Place, path: Path, manner: Manner) -> Self:
         while True:
-            with _opening(path):
+            with opening(path):
                 descriptor = open_descriptor()
             try:
                 _lock(descriptor, path)
@@ -221,14 +221,14 @@ class FileMirror:
     async def write(self, batch: Batch) -> None:
         """Put the batch at the end of the file.
 
-        A thread would cost more than the page cache does; but a disk that turns out to be slow gets one, so
-        that nothing else has to wait for it.
+        A thread would cost more than the page cache does; but a disk that turns out to be slow gets one, and a note
+        that is forced to the disk, so that nothing else has to wait for it.
 
         Raises SinkError when the batch does not begin where the file ends, when it cannot be written in full
         (what was written of it is then cut off again), and when an fsync failed. SinkBusy when the disk, or a
         quota of it, is full.
         """
-        if self._slow:
+        if self._slow or (self._manner.fsync.at_close and not self._noted and self._needs_note(batch)):
             await self._in_thread(self._append, batch)
         else:
             with self._busy:
@@ -244,7 +244,7 @@ class FileMirror:
             raise SinkError(f"{str(self.path)!r} is {length} bytes long, but the next bytes belong at {batch.start}")
         started = perf_counter()
         try:
-            if not batch.verified and self._manner.expect_proof and self._former is None:
+            if self._needs_note(batch):
                 self._keep_note()
             self._put(batch, length)
         except OSError as error:
@@ -298,6 +298,9 @@ class FileMirror:
         if offset <= self._proven.offset:
             self._drop_note()
 
+    def _needs_note(self, batch: Batch) -> bool:
+        return not batch.verified and self._manner.expect_proof and self._former is None
+
     def _keep_note(self) -> None:
         """Before bytes that are not proven come to stand behind those that are. Raises OSError."""
         if not self._noted:
@@ -323,7 +326,7 @@ class FileMirror:
         self._cut(self._proven.offset)
         self._drop_note()
         with self._changing("cannot begin a new generation beside"):
-            self._grow_beside(_OPEN_FLAGS)
+            self._grow_beside(OPEN_FLAGS)
         self._cut(0)
         self._proven = Position()
 
@@ -504,19 +507,19 @@ class FileMirror:
 # --- opening
 
 
-def open_file(path: Path) -> int:
-    return regular(os.open(path, _OPEN_FLAGS, 0o666), path)
+def _open_file(path: Path) -> int:
+    return regular(os.open(path, OPEN_FLAGS, 0o666), path)
 
 
 def _open_below(place: Place) -> int:
     """Open the file at `place` so that no link below its folder leads out."""
     place.folder.mkdir(parents=True, exist_ok=True)
     with place.entered() as here:
-        return regular(os.open(place.name, _OPEN_FLAGS | os.O_NOFOLLOW, 0o666, dir_fd=here), place.path())
+        return regular(os.open(place.name, OPEN_FLAGS | os.O_NOFOLLOW, 0o666, dir_fd=here), place.path())
 
 
 @contextlib.contextmanager
-def _opening(path: Path) -> Iterator[None]:
+def opening(path: Path) -> Iterator[None]:
     try:
         yield
     except IsADirectoryError as error:

@@ -6,6 +6,7 @@ Every escape is ``%`` and two hexadecimal digits, and a ``%`` of the key is esca
 
 from __future__ import annotations
 
+import re
 import stat
 import unicodedata
 from pathlib import Path
@@ -23,6 +24,8 @@ _OTHER_KIND = "%"  # at the end of a name: a file where a folder has the plain n
 _CONTINUED = "%+"  # at the end of a folder's name: the segment goes on in the name below it
 _EMPTY = "%2F"  # a segment without characters, as in a//b; no segment holds a slash
 _LONGEST = 250  # bytes; 255 is what file systems allow, less both marks
+_LONGEST_OF_SEGMENTS = 220  # less what `segments_path` leaves room for: ``%g999999999.`` and 20 digits
+_LIKE_A_SEGMENT = re.compile(r"\.[0-9]{20}$")
 
 
 def mirror_path(folder: str | os.PathLike[str], ref: ObjectRef) -> Path:
@@ -38,10 +41,25 @@ def mirror_path(folder: str | os.PathLike[str], ref: ObjectRef) -> Path:
     No two objects share a path, and none lies outside `folder`; `mirrored_object` is the way back.
     """
     path = Path(folder)
-    *folders, last = _names(ref)
+    *folders, last = _names(ref, _LONGEST)
     for name in folders:
         path /= _free_name(path, name, stat.S_ISDIR)
     return path / _free_name(path, last, stat.S_ISREG)
+
+
+def segments_path(folder: str | os.PathLike[str], ref: ObjectRef) -> Path:
+    """What the names of the segments of `ref` below `folder` begin with, before the ``.`` and 20 digits.
+
+    As `mirror_path`, but no object needs the mark for ``a`` and ``a/b``, since no file has the plain name. Instead a
+    folder whose name could be that of a segment has a ``%`` at its end always. Cut off the digits of a segment, and
+    `mirrored_object` is the way back.
+    """
+    path = Path(folder)
+    *folders, last = _names(ref, _LONGEST_OF_SEGMENTS)
+    for name in folders:
+        like_a_segment = _LIKE_A_SEGMENT.search(name)
+        path /= name + _OTHER_KIND if like_a_segment else _free_name(path, name, stat.S_ISDIR)
+    return path / last
 
 
 def mirrored_object(folder: str | os.PathLike[str], path: str | os.PathLike[str]) -> ObjectRef:
@@ -55,13 +73,13 @@ def mirrored_object(folder: str | os.PathLike[str], path: str | os.PathLike[str]
     return ObjectRef(_unescape(host if colon else bucket), _unescape(key[:-1]), scheme=scheme if colon else "oss")
 
 
-def _names(ref: ObjectRef) -> list[str]:
+def _names(ref: ObjectRef, longest: int) -> list[str]:
     """The names of the folders and, last, of the file, as they are when no other object is in the way."""
     special = "%/:" if ref.scheme == "oss" else "%/"
     bucket = "".join(_escaped_segment(ref.bucket, special))
     names = [bucket if ref.scheme == "oss" else f"{ref.scheme}:{bucket}"]
     for segment in ref.key.split("/"):
-        names += _cut_to_length(_escaped_segment(segment))
+        names += _cut_to_length(_escaped_segment(segment), longest)
     return names
 
 
@@ -86,12 +104,12 @@ def _unescape(name: str) -> str:
     return unquote_to_bytes(name.encode("utf-8")).decode("utf-8", "surrogatepass")
 
 
-def _cut_to_length(units: list[str]) -> list[str]:
-    """The units joined into names of at most _LONGEST bytes; no unit is torn apart."""
+def _cut_to_length(units: list[str], longest: int) -> list[str]:
+    """The units joined into names of at most `longest` bytes; no unit is torn apart."""
     names, size = [""], 0
     for unit in units:
         length = len(unit.encode())
-        if size + length > _LONGEST:
+        if size + length > longest:
             names[-1] += _CONTINUED
             names.append("")
             size = 0

@@ -23,10 +23,15 @@ _BLOCK = 1 << 20
 
 
 class ProvenNote:
-    """The neighbour ``PATH%ok``: offset and CRC-64 up to which the mirror at PATH is proven."""
+    """The neighbour ``PATH%ok``: offset and CRC-64 up to which the mirror at PATH is proven.
 
-    def __init__(self, path: Path) -> None:
+    `durable`: it is on the disk before `keep` returns, for a mirror whose bytes are forced there as well: bytes that
+    survive a power cut without their note would count as proven.
+    """
+
+    def __init__(self, path: Path, *, durable: bool = False) -> None:
         self._path = path.with_name(path.name + _MARK)
+        self._durable = durable
         self._stands = True  # as far as is known
 
     def read(self, descriptor: int, whole: Position) -> Position:
@@ -58,13 +63,28 @@ class ProvenNote:
             opened = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             with os.fdopen(opened, "wb") as file:
                 file.write(b"%d %d\n" % (proven.offset, proven.crc64 or 0))
+                if self._durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            if self._durable:
+                self._sync_name()
         except OSError:
             with contextlib.suppress(OSError):  # the first error is the one to tell
                 self.drop()
             raise
 
+    def _sync_name(self) -> None:
+        folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
     def drop(self) -> None:
-        """All that the file holds is proven. Raises OSError."""
+        """All that the file holds is proven. Raises OSError.
+
+        One that a power cut brings back does no harm: it says of less that it is proven, or is about other bytes.
+        """
         if self._stands:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._path)

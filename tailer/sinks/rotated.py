@@ -5,6 +5,8 @@ order of their names they are the object. What is certain of one file (`FileMirr
 
 A new generation of the object begins at ``PATH%g1.00000000000000000000``, the next one at ``PATH%g2.…``; those of the
 old one stay. The latest that has a segment is the one to go on with.
+
+Below a folder each object has its own segments, see `names.segments_path`.
 """
 
 from __future__ import annotations
@@ -18,21 +20,24 @@ from typing import TYPE_CHECKING
 from tailer.core import crc64
 from tailer.core.position import Position
 from tailer.errors import SinkError
-from tailer.sinks.file import FileMirror, Manner, Place, open_file, regular, write_in_full
+from tailer.sinks.file import OPEN_FLAGS, FileMirror, Manner, Place, opening, regular, write_in_full
 from tailer.sinks.fsync import NEVER, Fsync
+from tailer.sinks.names import segments_path
 from tailer.sinks.proven import ProvenNote
 
 if TYPE_CHECKING:
     from tailer.core.events import Batch
+    from tailer.core.position import ObjectRef
 
 _READ_BLOCK = 1 << 20
 _DEFAULT_SIZE = 64 << 20
+_MARK = re.compile(r"(?:%g([1-9][0-9]{0,8}))?\.([0-9]{20})")
 _OLD = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _NEW = _OLD | os.O_CREAT | os.O_EXCL
 
 
 class RotatedMirror(FileMirror):
-    """A sink that keeps the segments at `path` a prefix of one object. Made by `open`.
+    """A sink that keeps the segments at `path` a prefix of one object. Made by `open` or `open_below`.
 
     The first segment of all is locked as long as the mirror is open. A segment that was closed is not written again,
     unless its bytes turn out void.
@@ -63,13 +68,41 @@ class RotatedMirror(FileMirror):
 
         Raises SinkError when there are segments but not the first one, and as `FileMirror.open` does.
         """
+        path = Path(path)
+        if path.is_dir():
+            raise SinkError(f"cannot mirror to {str(path)!r}: is a directory", hint="end it with / to mirror into it")
         true = Path(os.path.realpath(path))
-        place = Place(true.parent, (true.name,))
-        first = place.path(_mark(0, 0))
         manner = Manner(fsync, expect_proof, keep_generations)
-        mirror = cls._locked(partial(_open_first, place, first), place, first, manner)
-        mirror.path = mirror._asked = Path(path)
-        mirror._size = rotate_size
+        return cls._with_size(rotate_size, path, Place(true.parent, (true.name,)), manner)
+
+    @classmethod
+    def open_below(
+        cls,
+        folder: str | os.PathLike[str],
+        ref: ObjectRef,
+        *,
+        rotate_size: int = _DEFAULT_SIZE,
+        fsync: Fsync = NEVER,
+        expect_proof: bool = True,
+        keep_generations: bool = True,
+    ) -> RotatedMirror:
+        """Open the segments of `ref` below `folder`, and make the folders on the way (`segments_path`).
+
+        `folder` itself may be reached through symbolic links; below it none is followed. The rest is as for `open`.
+        Raises SinkError like it.
+        """
+        folder = Path(folder)
+        path = segments_path(folder, ref)
+        manner = Manner(fsync, expect_proof, keep_generations)
+        with opening(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        return cls._with_size(rotate_size, path, Place(folder, path.relative_to(folder).parts), manner)
+
+    @classmethod
+    def _with_size(cls, size: int, path: Path, place: Place, manner: Manner) -> RotatedMirror:
+        mirror = cls._locked(partial(_open_first, place), place, place.path(_mark(0, 0)), manner)
+        mirror.path = mirror._asked = path
+        mirror._size = size
         return mirror
 
     # --- what stands there
@@ -116,7 +149,8 @@ class RotatedMirror(FileMirror):
     def _enter_generation(self, number: int) -> None:
         self._generation = number
         self._starts = [0]
-        self._note = ProvenNote(self._place.path(f"%g{number}"))  # that of PATH itself is another mirror's
+        # The note of PATH itself is another mirror's.
+        self._note = ProvenNote(self._place.path(f"%g{number}"), durable=self._manner.fsync.at_close)
 
     # --- what comes and goes
 
@@ -190,17 +224,38 @@ def _mark(generation: int, start: int) -> str:
 
 def _segments(name: str, names: list[str]) -> dict[int, list[int]]:
     """Of each generation where its segments begin, in order."""
-    pattern = re.compile(re.escape(name) + r"(?:%g([1-9][0-9]{0,8}))?\.([0-9]{20})")
+    marks = sorted(one[len(name) :] for one in names if one.startswith(name))  # few, where a folder has many objects
     found: dict[int, list[int]] = {}
-    for match in filter(None, map(pattern.fullmatch, sorted(names))):
+    for match in filter(None, map(_MARK.fullmatch, marks)):
         found.setdefault(int(match[1] or 0), []).append(int(match[2]))
     return found
 
 
-def _open_first(place: Place, first: Path) -> int:
-    if not first.exists() and (starts := _segments(place.name, os.listdir(place.folder)).get(0)):
-        raise _gap(place.path(), 0, place.name + _mark(0, starts[0]))
-    return open_file(first)
+def segment_paths(path: str | os.PathLike[str]) -> dict[int, Path]:
+    """The segments of the mirror at `path` by the offset of their first byte, in order: of its latest generation.
+
+    Empty where there is none. Raises SinkError where the folder cannot be read.
+    """
+    path = Path(path)
+    try:
+        found = _segments(path.name, os.listdir(path.parent))
+    except OSError as error:
+        raise SinkError(f"cannot read {str(path.parent)!r}: {error.strerror or error}") from error
+    latest = max(found, default=0)
+    return {start: path.with_name(path.name + _mark(latest, start)) for start in found.get(latest, [])}
+
+
+def _open_first(place: Place) -> int:
+    first = place.path(_mark(0, 0))
+    with place.entered() as folder:
+        starts = _segments(place.name, os.listdir(folder)).get(0)
+        if starts and starts[0]:
+            raise _gap(place.path(), 0, place.name + _mark(0, starts[0]))
+        try:
+            return regular(os.open(first.name, OPEN_FLAGS | os.O_NOFOLLOW, 0o666, dir_fd=folder), first)
+        except IsADirectoryError as error:
+            hint = "move it away or mirror to another path"
+            raise SinkError(f"cannot mirror to {str(first)!r}: is a directory", hint=hint) from error
 
 
 def _gap(path: Path, offset: int, name: str) -> SinkError:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tailer.core.position import ObjectRef
 from tailer.errors import SinkError
-from tailer.sinks.names import mirror_path, mirrored_object
+from tailer.sinks.names import mirror_path, mirrored_object, segments_path
 
 SEGMENTS = st.one_of(
     st.sampled_from(["", ".", "..", "%", "%2F", "a", "a%", "~", "a:b", "%+", "\0", "…" * 90, "\x1b[2J"]),
@@ -101,3 +101,30 @@ def test_a_link_in_the_way_is_refused(tmp_path: Path) -> None:
 def test_a_path_that_the_system_finds_too_long_is_one_plain_error(tmp_path: Path) -> None:
     with pytest.raises(SinkError, match="File name too long"):
         mirror_path(tmp_path / ("x" * 300), ObjectRef("b", "a"))
+
+
+DIGITS = "0" * 20
+SEGMENT_LIKE = st.lists(st.sampled_from(["a", f"a.{DIGITS}", "%"]), min_size=1, max_size=3).map("/".join)
+
+
+@given(st.lists(SEGMENT_LIKE, min_size=1, max_size=9), st.booleans())
+def test_segments_of_any_objects_are_files_of_their_own_in_any_order(keys: list[str], again: bool) -> None:
+    """A key may look like the name of a segment, or of a folder above one."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = {}
+        for key in [*keys, *(reversed(keys) if again else ())]:
+            path = segments_path(folder, ObjectRef("b", key))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            segment = path.with_name(f"{path.name}.{DIGITS}")
+            segment.touch()
+            assert files.setdefault(key, segment) == segment, "another place on a second look"
+            assert mirrored_object(folder, path).key == key
+        assert len(set(files.values())) == len(files)
+
+
+@given(REFS)
+def test_a_name_of_segments_leaves_room_for_generation_and_digits(ref: ObjectRef) -> None:
+    path = segments_path("/nowhere/at/all", ref)
+    assert mirrored_object("/nowhere/at/all", path) == ref
+    assert len(f"{path.name}%g999999999.{DIGITS}".encode()) <= 255
+    assert len(f"{path.name}%g999999999%ok".encode()) <= 255

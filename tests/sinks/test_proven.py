@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,10 +19,10 @@ from tailer.core.position import Mark, ObjectRef, Position
 from tailer.errors import ObjectReplaced
 from tailer.local import Fault
 from tailer.sinks.file import FileMirror
+from tailer.sinks.fsync import AT_CLOSE, EACH_BATCH, NEVER, Fsync
+from tailer.sinks.rotated import RotatedMirror
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tailer.core.events import Event
 
 REF = ObjectRef("b", "app.log")
@@ -70,6 +71,38 @@ def test_the_note_stands_only_as_long_as_it_is_needed(path: Path) -> None:
     run(path, Verified(at(b"onetwo")))
     assert [found.name for found in path.parent.iterdir()] == ["app.log"]
     assert run(path) == Mark.at(at(b"onetwo"))
+
+
+@pytest.mark.parametrize("rotated", [False, True])
+@pytest.mark.parametrize("policy", [NEVER, AT_CLOSE, EACH_BATCH])
+def test_the_note_is_on_the_disk_before_the_bytes_it_is_about_wherever_these_are_forced_there(
+    path: Path, monkeypatch: pytest.MonkeyPatch, policy: Fsync, rotated: bool
+) -> None:
+    """Else a power cut could leave the bytes without the note, and then all of them count as proven."""
+    done: list[str] = []
+    fsync, pwrite = os.fsync, os.pwrite
+
+    def noting_fsync(descriptor: int) -> None:
+        done.append(f"fsync {Path(os.readlink(f'/proc/self/fd/{descriptor}')).name}")
+        fsync(descriptor)
+
+    def noting_pwrite(descriptor: int, data: memoryview, offset: int) -> int:
+        done.append("write")
+        return pwrite(descriptor, data, offset)
+
+    monkeypatch.setattr(os, "fsync", noting_fsync)
+    monkeypatch.setattr(os, "pwrite", noting_pwrite)
+    open_ = RotatedMirror.open if rotated else FileMirror.open
+
+    async def write() -> None:
+        mirror = open_(path, fsync=policy)
+        await mirror.write(unproven(0, b"one"))
+        await mirror.close()
+
+    asyncio.run(write())
+    note = "app.log%g0%ok" if rotated else NOTE
+    before = done[: done.index("write")]
+    assert before == ([] if policy is NEVER else [f"fsync {note}", f"fsync {path.parent.name}"])
 
 
 def test_wrong_bytes_of_a_killed_run_are_cut_off_and_no_others(path: Path) -> None:

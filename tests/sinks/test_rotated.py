@@ -143,6 +143,37 @@ def test_two_mirrors_never_write_the_same_segments(path: Path) -> None:
     assert segments(path) == {0: b"abcd", 4: b"ef"}
 
 
+def open_below(folder: Path) -> None:
+    asyncio.run(RotatedMirror.open_below(folder, REF).close())
+
+
+def test_below_a_folder_no_link_is_followed(tmp_path: Path) -> None:
+    outside, folder = tmp_path / "outside", tmp_path / "folder"
+    outside.mkdir()
+    (folder / "b").mkdir(parents=True)
+    (folder / "b" / "logs").symlink_to(outside)
+    with pytest.raises(SinkError, match="a symbolic link, which could lead out of the folder"):
+        open_below(folder)
+    (folder / "b" / "logs").unlink()
+    (folder / "b" / "logs").mkdir()
+    (folder / "b" / "logs" / f"app.log.{0:020}").symlink_to(outside / "file")
+    with pytest.raises(SinkError, match=r"cannot mirror to '.*app.log.0{20}': Too many levels of symbolic links"):
+        open_below(folder)
+    assert list(outside.iterdir()) == []
+
+
+def test_below_a_folder_the_segments_of_others_are_not_taken_for_ones_own(tmp_path: Path) -> None:
+    folder = tmp_path / "b" / "logs"
+    folder.mkdir(parents=True)
+    (folder / f"app.log.{4:020}").write_bytes(b"ours")
+    (folder / f"app.log.1.{0:020}").write_bytes(b"another's")
+    with pytest.raises(SinkError, match="do not join: byte 0 is wanted"):
+        open_below(tmp_path)
+    (folder / f"app.log.{4:020}").unlink()
+    open_below(tmp_path)
+    assert sorted(one.name for one in folder.iterdir()) == [f"app.log.{0:020}", f"app.log.1.{0:020}"]
+
+
 class Killed(BaseException):
     """Nobody may handle it."""
 
