@@ -19,7 +19,7 @@ help:
 	@echo "make interop  the tests with the official SDKs alone, none of which may be missing (needs npm)"
 	@echo "make bench    the benchmarks of docs/benchmarks.md"
 	@echo "make model    the random-action model test, ten million steps"
-	@echo "make kill-append  kill oss-append -f 200 times while its file is rotated"
+	@echo "make kill-append  kill oss-append -f 200 times while its file is rotated, race two writers, send 1 GiB"
 	@echo "make soak     kill everything again and again for 20 minutes (SOAK='--help' for its options)"
 
 $(READY): pyproject.toml
@@ -60,8 +60,11 @@ model: $(READY)
 soak: $(READY)
 	$(BIN)/python -u -m tests.soak $(SOAK)
 
+# Of 12,500 records in one to four at a time two writers make 10,000 appends.
 kill-append: $(READY)
 	KILLS=100 $(BIN)/python -m pytest -q tests/cli/test_append_follow.py -k killed
+	RECORDS=12500 $(BIN)/python -m pytest -q tests/test_append.py -k two_writers
+	MIBS=1024 $(BIN)/python -m pytest -q tests/cli/test_append_follow.py -k other_prints
 
 # As after an installation by pip: where PYTHONDONTWRITEBYTECODE is set, each start would compile all modules anew.
 bench: $(READY) $(OSS2_READY)

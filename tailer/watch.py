@@ -10,12 +10,13 @@ on network file systems, which tell nobody of what other machines do.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import stat
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from tailer.core.position import Position
 from tailer.errors import CheckpointError, PositionConflict, SourceLost
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
 _CHUNK = 1 << 20
 # So much of the beginning, and of what was read last, is compared at each look: it finds a file out that was
@@ -492,6 +493,30 @@ def load_mark(checkpoint: Path, *, target: str, source: Path) -> Mark | None:
         return Mark(int(mark["device"]), int(mark["inode"]), int(mark["began"]), (int(length), int(crc)), start, sent)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{checkpoint} is no checkpoint of oss-append") from error
+
+
+@contextmanager
+def owning(checkpoint: Path) -> Iterator[None]:
+    """Meanwhile no other process can have this checkpoint; the kernel lets go of it however the process ends.
+
+    Raises CheckpointError when another has it, or it cannot be had.
+    """
+    path = checkpoint.with_name(f".{checkpoint.name}.lock")  # the file itself is replaced again and again
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise CheckpointError(f"cannot lock the checkpoint {checkpoint}: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        in_use = isinstance(error, BlockingIOError)
+        reason = "another oss-append uses it" if in_use else error.strerror
+        raise CheckpointError(f"cannot lock the checkpoint {checkpoint}: {reason}") from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def save_mark(checkpoint: Path, mark: Mark, *, target: str, source: Path) -> None:

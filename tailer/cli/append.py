@@ -11,7 +11,7 @@ import stat
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -206,23 +206,27 @@ class _Run:
     async def _follow(self, out: Appender) -> None:
         """Everything that the followed file gets, for ever. Raises SourceLost, CheckpointError and what the Appender
         raises."""
-        from tailer.watch import FileFollower, load_mark
+        from tailer.watch import FileFollower, load_mark, owning
 
         source, kept = _source(self._options), self._options.checkpoint
-        mark = load_mark(kept, target=str(out.ref), source=source) if kept is not None else None
-        follower = FileFollower(source, on_note=self._messages.say, skip_lost=self._options.skip_lost)
-        try:
-            await _in_thread(follower.resume, mark, out.position)
-            if not out.exists:
-                await out.append(b"")
-            if mark is None and follower.mark is not None:
-                await self._keep(follower.mark, out)
-            await self._send(follower, out)
-        except OSError as error:
-            self._messages.say(f"cannot read {quote(self._options.follow)}: {error.strerror}")
-            self._status = _FAILED
-        finally:
-            follower.close()
+        with owning(kept) if kept is not None else nullcontext():
+            mark = load_mark(kept, target=str(out.ref), source=source) if kept is not None else None
+            follower = FileFollower(source, on_note=self._messages.say, skip_lost=self._options.skip_lost)
+            try:
+                await self._resume(follower, mark, out)
+                await self._send(follower, out)
+            except OSError as error:
+                self._messages.say(f"cannot read {quote(self._options.follow)}: {error.strerror}")
+                self._status = _FAILED
+            finally:
+                follower.close()
+
+    async def _resume(self, follower: FileFollower, mark: Mark | None, out: Appender) -> None:
+        await _in_thread(follower.resume, mark, out.position)
+        if not out.exists:
+            await out.append(b"")
+        if mark is None and follower.mark is not None:
+            await self._keep(follower.mark, out)
 
     async def _send(self, follower: FileFollower, out: Appender) -> None:
         framer, looks = self._framer(), 0

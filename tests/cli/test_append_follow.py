@@ -29,6 +29,7 @@ COMMAND = [sys.executable, "-c", "from tailer.cli.append import main; main()"]
 TAIL = [sys.executable, "-c", "import sys; from tailer.cli.tail import main; sys.exit(main())"]
 ADDRESS = "oss://bucket/log"
 KILLS = int(os.environ.get("KILLS", "8"))
+MIBS = int(os.environ.get("MIBS", "64"))
 
 
 @pytest.fixture
@@ -245,6 +246,20 @@ def test_an_object_of_other_bytes_is_refused_and_left(server: LocalServer, log: 
     assert content(server) == b"other\n"
 
 
+def test_two_on_one_checkpoint_are_one_line_and_exit_status_1(server: LocalServer, log: Path, tmp_path: Path) -> None:
+    """The second would take the mark of the first for its own; killed, the first lets go of it."""
+    add(log, b"one\n")
+    arguments = ["--checkpoint", str(tmp_path / "kept"), ADDRESS, "-f", str(log)]
+    with following(log):
+        wait_for(lambda: content(server) == b"one\n")
+        status, said = here(tmp_path, *arguments)
+        assert (status, said.count("\n")) == (1, 1)
+        assert "another oss-append uses it" in said
+    with following(log):
+        add(log, b"two\n")
+        wait_for(lambda: content(server) == b"one\ntwo\n")
+
+
 def test_what_was_lost_while_down_is_one_line_and_exit_status_1(server: LocalServer, log: Path, tmp_path: Path) -> None:
     add(log, b"one\n")
     with following(log):
@@ -281,20 +296,30 @@ def test_what_contradicts_it_is_exit_status_2(server: LocalServer, tmp_path: Pat
     assert here(tmp_path, ADDRESS, "--skip-lost")[0] == 2
 
 
+@pytest.mark.timeout(0 if MIBS > 64 else 120)
 def test_what_one_appends_the_other_prints(server: LocalServer, tmp_path: Path) -> None:
-    """64 MiB of chance through `oss-append` and a live `oss-tail -F`."""
-    data = random.Random(5).randbytes(64 << 20)
+    """Bytes of chance through `oss-append` and a live `oss-tail -F`."""
+    chance, appended, printed = random.Random(5), hashlib.sha256(), hashlib.sha256()
     server.store.append("bucket", "log", 0, b"")
-    printed = hashlib.sha256()
     with (
         subprocess.Popen([*TAIL, "-q", "-s", "0.05", "-c", "+1", "-F", ADDRESS], stdout=subprocess.PIPE) as reader,
         subprocess.Popen([*COMMAND, "--flush-bytes", "4M", "--seal", ADDRESS], stdin=subprocess.PIPE) as writer,
     ):
-        feeder = threading.Thread(target=writer.communicate, args=(data,))
+
+        def feed() -> None:
+            assert writer.stdin is not None
+            for _ in range(MIBS):
+                piece = chance.randbytes(1 << 20)
+                appended.update(piece)
+                writer.stdin.write(piece)
+            writer.stdin.close()
+
+        feeder = threading.Thread(target=feed)
         feeder.start()
         assert reader.stdout is not None
         while piece := reader.stdout.read(1 << 20):
             printed.update(piece)
         feeder.join()
-        assert (writer.returncode, reader.wait(30)) == (0, 0)
-    assert printed.digest() == hashlib.sha256(data).digest()
+        assert (writer.wait(30), reader.wait(30)) == (0, 0)
+    assert printed.digest() == appended.digest()
+    assert server.store.head("bucket", "log").size == MIBS << 20
