@@ -239,6 +239,7 @@ class HttpxTransport:
         import httpx  # late: 100 ms
 
         self._httpx = httpx
+        self._quiet_url = _quiet_url()
         self._timeouts = timeouts
         self._client = httpx.AsyncClient(
             headers={"user-agent": USER_AGENT},
@@ -258,6 +259,7 @@ class HttpxTransport:
             content = None if body is None else bytes(body)
             timeout = self._timeout(len(content)) if content else self._httpx.USE_CLIENT_DEFAULT
             request = self._client.build_request(method, url, headers=dict(headers), content=content, timeout=timeout)
+            request.url = self._quiet_url(request.url)
             response = await self._client.send(request, stream=True)
         answer = _HttpxResponse(response, url)
         try:
@@ -276,6 +278,21 @@ class HttpxTransport:
     async def aclose(self) -> None:
         """See `Transport.aclose`."""
         await self._client.aclose()
+
+
+@functools.cache
+def _quiet_url() -> type[httpx.URL]:
+    """A URL that does not show its query, which may be a signature: the library logs each request at level INFO."""
+    import httpx
+
+    class QuietUrl(httpx.URL):
+        def __str__(self) -> str:
+            return super().__str__().partition("?")[0]
+
+        def __repr__(self) -> str:
+            return f"URL({str(self)!r})"
+
+    return QuietUrl
 
 
 class _HttpxResponse:
