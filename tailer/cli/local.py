@@ -29,7 +29,8 @@ runs in that environment and oss-local ends as it does. Every word behind -- bel
 
   oss-local --root ./data --port 9000 > oss.env &     and then    . ./oss.env
   oss-local --bucket logs -- pytest -q
-  oss-local --keys keys.json --allow local=read-only -- oss-tail -n 5 oss://demo/app.log
+  oss-local --access-key me:secret --allow me=append-only,oss:GetObject
+  oss-local --keys keys.json -- ./run-tests
 
 A key may do everything unless it is told otherwise: PERMISSION is full, read-only, append-only, or an action of
 RAM such as oss:PutObjectTagging or oss:Get*. The variables are those of the first key.
