@@ -322,6 +322,8 @@ def _create(path: Path) -> None:
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".new", dir=path.parent)  # mode 0600
     try:
         with contextlib.closing(sqlite3.connect(name, isolation_level=None)) as database:
+            database.execute("PRAGMA synchronous = OFF")  # nobody knows the file before it is whole, and on the disk
+            database.execute("PRAGMA journal_mode = WAL")
             database.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
             _migrate(database, 0)
         os.fsync(descriptor)
