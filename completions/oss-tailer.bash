@@ -13,7 +13,7 @@ _oss_tailer() {
       esac
       ((COMP_CWORD == 2)) && words='list show reset export import'
       ;;
-    verify) options+=' --prefix --endpoint --region --profile --no-sign-request' ;;
+    verify) options+=' --prefix --part --endpoint --region --profile --no-sign-request' ;;
     *)
       options+=' --version'
       ((COMP_CWORD == 1)) && words='checkpoints verify'

@@ -1,8 +1,8 @@
 """Is this file that object? Proven by CRC-64, without any state of a former run.
 
 A file of the object's length needs a single HEAD: its CRC-64 is compared with the one that the service states. A
-shorter one is a prefix of the object if the object's rest, read and added to it, gives the stated CRC-64; or
-if the object's own first bytes have the file's CRC-64: whichever is less to read.
+shorter one is a part of the object if the object's other bytes, read and added to it, give the stated CRC-64; or
+if the object's own bytes at that place have the file's CRC-64: whichever is less to read.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tailer.core import crc64
-from tailer.core.position import Position
 from tailer.core.ranges import ByteRange
 from tailer.errors import CrcMissing, ObjectReplaced, RangeNotSatisfiable, TailerError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tailer.core.position import ObjectMeta, ObjectRef
     from tailer.follow import ObjectReader
 
@@ -32,47 +33,54 @@ class Verdict(Enum):
 
     EQUAL = "equal"
     PREFIX = "prefix"
+    PART = "part"
     DIFFERENT = "different"
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """`size` and `crc64` are of the file, `object_size` is of the object, in bytes."""
+    """`size` and `crc64` are of the file, whose bytes begin at `start` of the object; all in bytes."""
 
     verdict: Verdict
+    start: int
     size: int
     crc64: int
     object_size: int
 
 
-async def verify_file(reader: ObjectReader, ref: ObjectRef, path: str | os.PathLike[str]) -> Comparison:
-    """Compare the file at `path` with the object as it is now; of the file, what is there when it is read.
+async def verify_files(
+    reader: ObjectReader, ref: ObjectRef, paths: Sequence[str | os.PathLike[str]], *, start: int = 0
+) -> Comparison:
+    """Compare the files at `paths`, one after the other, with the object as it is now, from its byte `start` on.
 
-    An empty file is a prefix of any object. Raises TailerError when the file cannot be read, CrcMissing when
-    the service states none, ObjectReplaced when the object changes while it is read, and what `reader` raises.
+    Of the files counts what is there when they are read. An empty one is a prefix of any object.
+
+    Raises TailerError when a file cannot be read, CrcMissing when the service states none, ObjectReplaced when the
+    object changes while it is read, and what `reader` raises.
     """
-    local = await asyncio.to_thread(_measure, Path(path))
-    crc = local.crc64 or 0
+    size, crc = await asyncio.to_thread(_measure, [Path(path) for path in paths])
     meta = await reader.head(ref)
     if meta.crc64 is None:
         raise CrcMissing(f"{ref}: the service states no CRC-64 for it, so nothing can be proven", hint="compare bytes")
-    verdict = await _judge(reader, ref, local.offset, crc, meta)
-    return Comparison(verdict, local.offset, crc, meta.size)
+    verdict = await _judge(reader, ref, range(start, start + size), crc, meta)
+    return Comparison(verdict, start, size, crc, meta.size)
 
 
-async def _judge(reader: ObjectReader, ref: ObjectRef, size: int, crc: int, meta: ObjectMeta) -> Verdict:
-    if size > meta.size:
+async def _judge(reader: ObjectReader, ref: ObjectRef, local: range, crc: int, meta: ObjectMeta) -> Verdict:
+    if local.stop > meta.size:
         return Verdict.DIFFERENT
-    if size == meta.size:
-        return Verdict.EQUAL if crc == meta.crc64 else Verdict.DIFFERENT
-    if meta.size - size <= size:
-        rest = await _crc_of(reader, ref, size, meta.size)
-        same = crc64.combine(crc, rest, meta.size - size) == meta.crc64
+    missing = meta.size - len(local)
+    if missing <= len(local):
+        before = await _crc_of(reader, ref, 0, local.start)
+        behind = await _crc_of(reader, ref, local.stop, meta.size)
+        whole = crc64.combine(crc64.combine(before, crc, len(local)), behind, meta.size - local.stop)
+        same = whole == meta.crc64
     else:
-        same = await _crc_of(reader, ref, 0, size) == crc
+        same = await _crc_of(reader, ref, local.start, local.stop) == crc
     if same:
-        return Verdict.PREFIX
-    await _check_still(reader, ref, meta)
+        return Verdict.PART if local.start else Verdict.PREFIX if missing else Verdict.EQUAL
+    if missing:
+        await _check_still(reader, ref, meta)
     return Verdict.DIFFERENT
 
 
@@ -96,15 +104,16 @@ async def _check_still(reader: ObjectReader, ref: ObjectRef, meta: ObjectMeta) -
         raise ObjectReplaced(f"{ref}: it changed while it was compared")
 
 
-def _measure(path: Path) -> Position:
-    """Length and CRC-64 of the file."""
-    crc = offset = 0
+def _measure(paths: list[Path]) -> tuple[int, int]:
+    """Length and CRC-64 of the files, one after the other."""
+    crc = size = 0
     block = memoryview(bytearray(_BLOCK))
-    try:
-        with path.open("rb", buffering=0) as file:
-            while count := file.readinto(block):
-                crc = crc64.update(block[:count], crc)
-                offset += count
-    except OSError as error:
-        raise TailerError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
-    return Position(offset, crc)
+    for path in paths:
+        try:
+            with path.open("rb", buffering=0) as file:
+                while count := file.readinto(block):
+                    crc = crc64.update(block[:count], crc)
+                    size += count
+        except OSError as error:
+            raise TailerError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
+    return size, crc

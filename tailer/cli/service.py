@@ -102,9 +102,10 @@ def _add_verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     text = "prove by CRC-64 that a file is an object, byte for byte"
     command = commands.add_parser("verify", help=text, description=text, allow_abbrev=False)
     command.set_defaults(run=_verify)
-    command.add_argument("path", metavar="PATH", help="the file")
+    command.add_argument("path", metavar="PATH", help="the file, or what the names of segments begin with")
     command.add_argument("object", metavar="OBJECT", help="oss://BUCKET/KEY, or https://…")
     command.add_argument("--prefix", action="store_true", help="a file that is the object's beginning will do")
+    command.add_argument("--part", action="store_true", help="so will segments whose first ones were moved away")
     command.add_argument("--endpoint", metavar="URL", help="the service's address (default: from the region)")
     command.add_argument("--region", metavar="REGION", help="such as cn-hangzhou")
     command.add_argument("--profile", metavar="NAME", help="the section of the configuration file to use")
@@ -239,8 +240,9 @@ async def _compare(options: argparse.Namespace, address: Address) -> Comparison:
     from tailer.config import resolve_service
     from tailer.core.schedule import back_off
     from tailer.oss.client import connect
-    from tailer.verify import verify_file
+    from tailer.verify import verify_files
 
+    start, paths = _files(options.path)
     settings = resolve_service(
         endpoint=options.endpoint,
         region=options.region,
@@ -252,7 +254,7 @@ async def _compare(options: argparse.Namespace, address: Address) -> Comparison:
     async with connect(settings, [address]) as client:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                return await verify_file(client, address.ref, options.path)
+                return await verify_files(client, address.ref, paths, start=start)
             except TailerError as error:
                 again = error.retriable or isinstance(error, ObjectReplaced)
                 if not again or attempt == _ATTEMPTS:
@@ -261,16 +263,27 @@ async def _compare(options: argparse.Namespace, address: Address) -> Comparison:
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
+def _files(path: str) -> tuple[int, list[str]]:
+    """Where in the object the files begin, and their paths: the one named, or the segments of that name."""
+    from tailer.sinks.rotated import segment_paths
+
+    segments = {} if os.path.lexists(path) else segment_paths(path)
+    return min(segments, default=0), [str(one) for one in segments.values()] or [path]
+
+
 def _verdict(options: argparse.Namespace, ref: ObjectRef, found: Comparison) -> tuple[str, int]:
     from tailer.verify import Verdict
 
     file, name = quote(options.path), quote(ref)
     if found.verdict is Verdict.EQUAL:
         return f"{file} is {name}: {found.size:,} bytes, CRC-64 {found.crc64}", 0
-    if found.verdict is Verdict.PREFIX:
+    end = found.start + found.size
+    part = f"bytes {found.start:,} to {end:,}" if found.start else "the beginning"
+    if found.verdict is not Verdict.DIFFERENT:
         missing = f"{found.object_size - found.size:,} of {found.object_size:,} bytes are missing"
-        line = f"{file} is the beginning of {name}: {found.size:,} bytes, CRC-64 {found.crc64}; {missing}"
-        return line, 0 if options.prefix else _DIFFERENT
-    if found.size > found.object_size:
-        return f"{file} is not {name}: {found.size:,} bytes, and the object has {found.object_size:,}", _DIFFERENT
-    return f"{file} is not {name}: the first {found.size:,} bytes are not the same", _DIFFERENT
+        line = f"{file} is {part} of {name}: {found.size:,} bytes, CRC-64 {found.crc64}; {missing}"
+        return line, 0 if options.part or (options.prefix and not found.start) else _DIFFERENT
+    if end > found.object_size:
+        return f"{file} is not {name}: {end:,} bytes, and the object has {found.object_size:,}", _DIFFERENT
+    which = part if found.start else f"the first {found.size:,} bytes"
+    return f"{file} is not {name}: {which} are not the same", _DIFFERENT

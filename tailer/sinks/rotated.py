@@ -234,15 +234,22 @@ def _segments(name: str, names: list[str]) -> dict[int, list[int]]:
 def segment_paths(path: str | os.PathLike[str]) -> dict[int, Path]:
     """The segments of the mirror at `path` by the offset of their first byte, in order: of its latest generation.
 
-    Empty where there is none. Raises SinkError where the folder cannot be read.
+    Empty where there is none; the first ones may have been moved away. Raises SinkError where they do not join
+    otherwise, or cannot be read.
     """
     path = Path(path)
     try:
         found = _segments(path.name, os.listdir(path.parent))
+        latest = max(found, default=0)
+        segments = {start: path.with_name(path.name + _mark(latest, start)) for start in found.get(latest, [])}
+        end = min(segments, default=0)
+        for start, segment in segments.items():
+            if start != end:
+                raise _gap(path, end, segment.name)
+            end += segment.stat().st_size
     except OSError as error:
-        raise SinkError(f"cannot read {str(path.parent)!r}: {error.strerror or error}") from error
-    latest = max(found, default=0)
-    return {start: path.with_name(path.name + _mark(latest, start)) for start in found.get(latest, [])}
+        raise SinkError(f"cannot read the segments of {str(path)!r}: {error.strerror or error}") from error
+    return segments
 
 
 def _open_first(place: Place) -> int:

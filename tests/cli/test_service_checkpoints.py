@@ -12,6 +12,7 @@ import pytest
 
 from tailer.checkpoints import Checkpoints, read_all
 from tailer.cli.service import main
+from tailer.core import crc64
 from tailer.core.position import Mark, ObjectRef, Position
 from tailer.local import Fault
 
@@ -184,6 +185,53 @@ def test_a_file_that_is_longer(run: Run, copy: tuple[Path, str]) -> None:
     status, out, _ = run("verify", "--prefix", *copy)
     assert status == 3
     assert f"{len(DATA) + 1:,} bytes, and the object has {len(DATA):,}" in out
+
+
+def cut_into_segments(path: Path, data: bytes, generation: str = "") -> None:
+    for start in range(0, len(data), 30_000):
+        path.with_name(f"{path.name}{generation}.{start:020}").write_bytes(data[start : start + 30_000])
+
+
+def test_segments_are_proven_as_one(run: Run, oss_tail: OssTail, copy: tuple[Path, str]) -> None:
+    """By a single HEAD; with the first ones moved away, as the part of the object that they are."""
+    path, address = copy
+    path.unlink()
+    cut_into_segments(path, b"of an object that was replaced")
+    cut_into_segments(path, DATA, "%g1")
+    with oss_tail.counting() as requests:
+        assert run("verify", *copy)[:2] == (0, f"'{path}' is '{address}': 102,400 bytes, CRC-64 {crc64.update(DATA)}\n")
+        assert requests() == 1
+    for gone, words in ((0, "bytes 30,000 to 102,400 of"), (30_000, "bytes 60,000 to 102,400 of")):
+        path.with_name(f"{path.name}%g1.{gone:020}").unlink()
+        status, out, _ = run("verify", *copy)
+        assert (status, words in out) == (3, True)
+        assert f"; {gone + 30_000:,} of 102,400 bytes are missing" in out
+        assert run("verify", "--prefix", *copy)[0] == 3
+        assert run("verify", "--part", *copy)[0] == 0
+    oss_tail.append(address.removeprefix("oss://bucket/"), b"more")
+    assert "bytes 60,000 to 102,400 of" in run("verify", "--part", *copy)[1]
+
+
+@pytest.mark.parametrize("kept", [0, 30_000, 90_000])
+def test_one_wrong_byte_in_segments_is_found(run: Run, copy: tuple[Path, str], kept: int) -> None:
+    """Also where the segments are the smaller part of the object."""
+    path, _ = copy
+    path.unlink()
+    cut_into_segments(path, DATA[:-1] + b"x")
+    for start in range(0, kept, 30_000):
+        path.with_name(f"{path.name}.{start:020}").unlink()
+    status, out, _ = run("verify", "--part", *copy)
+    which = f"bytes {kept:,} to 102,400" if kept else "the first 102,400 bytes"
+    assert (status, f"{which} are not the same" in out) == (3, True)
+
+
+def test_segments_with_a_gap_are_one_line(run: Run, copy: tuple[Path, str]) -> None:
+    copy[0].unlink()
+    cut_into_segments(copy[0], DATA)
+    copy[0].with_name(f"{copy[0].name}.{30_000:020}").unlink()
+    status, out, err = run("verify", "--part", *copy)
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert f"do not join: byte 30000 is wanted, but the next one is 'copy.{60_000:020}'" in err
 
 
 def test_what_cannot_be_read_is_not_a_difference(run: Run, copy: tuple[Path, str], tmp_path: Path) -> None:
