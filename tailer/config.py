@@ -22,6 +22,7 @@ from tailer.oss.credentials import (
 )
 from tailer.oss.profile import Profile, read_profile
 from tailer.oss.transport import Timeouts
+from tailer.oss.unshown import UnshownEnvironment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -62,6 +63,7 @@ def resolve_service(
     timeouts = timeouts or Timeouts()
     if urls_only:
         return ServiceSettings(Anonymous(), transport=transport, timeouts=timeouts)
+    environ = UnshownEnvironment(environ)
     file = _ProfileFile(environ, profile)
     place = _place(endpoint, region, addressing, environ, file)
     credentials = Anonymous() if no_sign_request else _credentials(profile, environ, file)

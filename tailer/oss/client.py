@@ -45,6 +45,7 @@ from tailer.oss.messages import (
 )
 from tailer.oss.signing import Request, encode_query, sign_v1, sign_v4
 from tailer.oss.transport import Data, Kind, Response, Timeouts, Transport, open_transport
+from tailer.oss.unshown import UnshownDict, UnshownUrl
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -304,14 +305,14 @@ class Client:
         if ref is not None:
             check_key(ref.key)
             if self._by_url(ref):
-                return self._urls.get(ref) or object_url(ref), request.headers
+                return UnshownUrl(self._urls.get(ref) or object_url(ref)), request.headers
         assert request.bucket is not None  # every operation here is about a bucket
         check_bucket(request.bucket)
         endpoint = self._settings.endpoint_of(request.bucket)
         url = endpoint.url(request.bucket, request.key, encode_query(request.query))
         if credentials is None:
             return url, request.headers
-        return url, {**request.headers, **self._signature(request, credentials)}
+        return url, UnshownDict({**request.headers, **self._signature(request, credentials)})
 
     def _signature(self, request: Request, credentials: Credentials) -> dict[str, str]:
         now = self._clock() + self._clock_offset

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tailer.errors import ConfigError
+from tailer.oss.unshown import UnshownDict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,11 +87,12 @@ class EnvironmentCredentials:
 
 
 def _from_environment(environ: Mapping[str, str]) -> Credentials:
-    key, secret = environ.get("OSS_ACCESS_KEY_ID"), environ.get("OSS_ACCESS_KEY_SECRET")
-    if not key or not secret:
-        missing = "OSS_ACCESS_KEY_SECRET" if key else "OSS_ACCESS_KEY_ID"
-        raise ConfigError(f"{missing} is not set, but its other half is")
-    return Credentials(key, secret, environ.get("OSS_SESSION_TOKEN") or None)
+    for name in ("OSS_ACCESS_KEY_ID", "OSS_ACCESS_KEY_SECRET"):
+        if not environ.get(name):
+            raise ConfigError(f"{name} is not set, but its other half is")
+    return Credentials(
+        environ["OSS_ACCESS_KEY_ID"], environ["OSS_ACCESS_KEY_SECRET"], environ.get("OSS_SESSION_TOKEN") or None
+    )
 
 
 class ChainCredentials:
@@ -173,27 +175,27 @@ def _implied_mode(profile: Profile) -> str | None:
 
 
 def _static(profile: Profile) -> Credentials:
-    key, secret = profile.get("accesskeyid"), profile.get("accesskeysecret")
-    if not key or not secret:
-        missing = "access-key-secret" if key else "access-key-id"
-        raise ConfigError(f"{profile.source} has no {missing}")
+    for name, written in (("accesskeyid", "access-key-id"), ("accesskeysecret", "access-key-secret")):
+        if not profile.get(name):
+            raise ConfigError(f"{profile.source} has no {written}")
+    key, secret = profile.get("accesskeyid") or "", profile.get("accesskeysecret") or ""
     return Credentials(key, secret, profile.get("ststoken"))
 
 
 def _chain_options(mode: str, profile: Profile) -> dict[str, str]:
     """A profile in the words of the package's ``Config``."""
-    words = {
-        "access_key_id": profile.get("accesskeyid"),
-        "access_key_secret": profile.get("accesskeysecret"),
-        "security_token": profile.get("ststoken"),
-        "role_arn": profile.get("rolearn") or profile.get("ramrolearn"),
-        "role_session_name": profile.get("rolesessionname"),
-        "external_id": profile.get("externalid"),
-        "oidc_provider_arn": profile.get("oidcproviderarn"),
-        "oidc_token_file_path": profile.get("oidctokenfilepath"),
-        "role_name": profile.get("ecsrolename"),
-        "credentials_uri": profile.get("credentialuri") or profile.get("credentialsuri"),
-    }
+    words = UnshownDict(
+        access_key_id=profile.get("accesskeyid") or "",
+        access_key_secret=profile.get("accesskeysecret") or "",
+        security_token=profile.get("ststoken") or "",
+        role_arn=profile.get("rolearn") or profile.get("ramrolearn") or "",
+        role_session_name=profile.get("rolesessionname") or "",
+        external_id=profile.get("externalid") or "",
+        oidc_provider_arn=profile.get("oidcproviderarn") or "",
+        oidc_token_file_path=profile.get("oidctokenfilepath") or "",
+        role_name=profile.get("ecsrolename") or "",
+        credentials_uri=profile.get("credentialuri") or profile.get("credentialsuri") or "",
+    )
     kinds = {
         "ramrolearn": ("ram_role_arn", {"access_key_id", "access_key_secret", "role_arn"}),
         "ecsramrole": ("ecs_ram_role", set[str]()),

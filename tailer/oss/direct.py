@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from tailer.errors import ConnectError, RequestTimeout
 from tailer.oss.http import IDLE_SECONDS, USER_AGENT, Kind, failure, mapped, upload_seconds
+from tailer.oss.unshown import UnshownBytes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -57,7 +58,10 @@ class DirectTransport:
     ) -> AsyncIterator[Response]:
         """See `Transport.open`."""
         with mapped(url):
-            place, head = _request_head(method, url, headers, body)
+            request = _request_head(method, url, headers, body)
+            if request is None:  # raised here, where no local variable holds what it is about
+                raise ValueError("the address is not one of http, or it or a header cannot be sent as it is")
+            place, head = request
             connection, answer = await self._exchange(place, method, url, head, body)
         response = _DirectResponse(connection, answer, self._buffers, url, has_body=method != "HEAD")
         try:
@@ -130,22 +134,22 @@ class DirectTransport:
         await asyncio.gather(*(connection.closed for connection in connections))
 
 
-def _request_head(method: str, url: str, headers: Mapping[str, str], body: Data | None) -> tuple[_Place, bytes]:
-    """Where it goes, and the bytes up to the body. Raises ValueError for what cannot be sent."""
-    address, mark, query = url.partition("#")[0].partition("?")  # so that `urlsplit` knows the rest from before
-    parts = urlsplit(address)
+def _request_head(
+    method: str, url: str, headers: Mapping[str, str], body: Data | None
+) -> tuple[_Place, UnshownBytes] | None:
+    """Where it goes, and the bytes up to the body; None for what cannot be sent."""
+    parts = urlsplit(url)
     if parts.scheme != "http" or not parts.hostname:
-        raise ValueError("this is not an http address")
-    target = (parts.path or "/") + (mark + query if query else "")
+        return None
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     fields = {"host": parts.netloc.rpartition("@")[2], "user-agent": USER_AGENT, "accept": "*/*"}
     if body is not None:
         fields["content-length"] = str(len(body))
     fields.update((name.lower(), value) for name, value in headers.items())
     lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
-    text = "\n".join([*lines, "", ""])
-    if " " in target or text.count("\n") > len(lines) + 1 or _UNSENDABLE.search(text):
-        raise ValueError("a header or the address holds characters that cannot be sent")
-    return (parts.hostname, parts.port or 80), text.replace("\n", "\r\n").encode("ascii")
+    if " " in target or any(_UNSENDABLE.search(line) for line in lines):
+        return None
+    return (parts.hostname, parts.port or 80), UnshownBytes("\r\n".join([*lines, "", ""]).encode("ascii"))
 
 
 class _Head:

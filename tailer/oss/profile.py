@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tailer.errors import ConfigError
+from tailer.oss.unshown import UnshownDict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,13 +47,13 @@ def read_profile(path: Path, name: str | None = None) -> Profile:
     if fields is None:
         if name is not None:
             raise ConfigError(f"{path} has no profile {name!r}; it has {_names(sections) or 'none'}")
-        fields = {}
+        fields = UnshownDict()
     source = fields.get("sourceprofile")
     if source is not None:
         inherited = _fields_of(sections, source.lower())
         if inherited is None:
             raise ConfigError(f"{path} has no profile {source!r}, which {wanted!r} names as its source")
-        fields = {**inherited, **fields}
+        fields = UnshownDict({**inherited, **fields})
     return Profile(f"{path}", fields, _buckets(sections, fields))
 
 
@@ -78,16 +79,16 @@ def _parsed(path: Path) -> ConfigParser:
     return parser
 
 
-def _sections(parser: ConfigParser) -> dict[str, dict[str, str]]:
+def _sections(parser: ConfigParser) -> dict[str, UnshownDict]:
     """Sections by name in lower case, those that differ in case alone merged; keys as they are written."""
-    sections: dict[str, dict[str, str]] = {}
+    sections: dict[str, UnshownDict] = {}
     for name in parser.sections():
         values = {key: (value or "").strip() for key, value in parser.items(name)}
-        sections.setdefault(" ".join(name.lower().split()), {}).update(values)
+        sections.setdefault(" ".join(name.lower().split()), UnshownDict()).update(values)
     return sections
 
 
-def _fields_of(sections: Mapping[str, Mapping[str, str]], name: str) -> dict[str, str] | None:
+def _fields_of(sections: Mapping[str, Mapping[str, str]], name: str) -> UnshownDict | None:
     """The fields of one profile under their loose names; version 1 knows ``default`` alone."""
     candidates = [f"profile {name}"]
     if name == "default":
@@ -95,7 +96,7 @@ def _fields_of(sections: Mapping[str, Mapping[str, str]], name: str) -> dict[str
     found = [sections[candidate] for candidate in candidates if candidate in sections]
     if not found:
         return None
-    fields = {_loose(key): value for section in found for key, value in section.items()}
+    fields = UnshownDict({_loose(key): value for section in found for key, value in section.items()})
     role = sections.get("akservice", {}) if name == "default" else {}
     url = {_loose(key): value for key, value in role.items()}.get("ecsak")
     if url:  # http://100.100.100.200/latest/meta-data/Ram/security-credentials/<role>

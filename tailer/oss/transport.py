@@ -12,6 +12,7 @@ from tailer.oss.http import Kind as Kind
 from tailer.oss.http import Response as Response
 from tailer.oss.http import Timeouts as Timeouts
 from tailer.oss.http import Transport as Transport
+from tailer.oss.unshown import UnshownEnvironment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,6 +38,7 @@ def open_transport(
     Raises ConfigError for a name that is none, a transport that is not installed, and for a proxy or a
     CA file in the environment that cannot be used.
     """
+    environ = UnshownEnvironment(environ)
     wanted = kind or environ.get("OSS_TAIL_TRANSPORT") or None
     if wanted not in (None, "direct", "fast", "httpx"):
         raise ConfigError(f"OSS_TAIL_TRANSPORT is {wanted!r}: it can be direct, fast or httpx")
