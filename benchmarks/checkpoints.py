@@ -28,7 +28,7 @@ def cost() -> str:
         return (
             "## Checkpoints\n\n"
             "`oss-tail --checkpoint` beside `oss-tail` without it: a commit, which is one fsync, begins once a second "
-            "and every 32 MiB, beside the delivery. The checkpoint file is made anew each time. "
+            "and every 128 MiB, beside the delivery. The checkpoint file is made anew each time. "
             f"{RUNS} runs each, in turn; the share is the median of the shares run by run.\n\n"
             + catch_up(folder)
             + "\n\n"

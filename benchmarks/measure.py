@@ -59,15 +59,20 @@ def run_once(command: str, environment: dict[str, str]) -> Sample:
 
 
 def in_turn(
-    commands: dict[str, str], runs: int, environment: dict[str, str] | None = None, *, before: str = "true"
+    commands: dict[str, str],
+    runs: int,
+    environment: dict[str, str] | None = None,
+    *,
+    before: str = "true",
+    uncounted: int = 1,
 ) -> dict[str, Result]:
-    """Each command `runs` times, A B C A B C …, after one round that is not counted; `before` each, untimed."""
+    """Each command `runs` times, A B C A B C …, after rounds that are not counted; `before` each, untimed."""
     samples: dict[str, list[Sample]] = {name: [] for name in commands}
-    for round_ in range(runs + 1):
+    for round_ in range(uncounted + runs):
         for name, command in commands.items():
             run_once(before, {})
             sample = run_once(command, environment or {})
-            if round_:
+            if round_ >= uncounted:
                 samples[name].append(sample)
     return {name: Result(name, tuple(taken)) for name, taken in samples.items()}
 

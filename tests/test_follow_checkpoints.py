@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,7 @@ from tailer.core.events import Batch, Event, Failed, Rewound
 from tailer.core.options import Follow, Integrity, TailOptions
 from tailer.core.position import Mark, ObjectRef, Position
 from tailer.core.tail import Tail
-from tailer.follow import Follower
+from tailer.follow import COMMIT_BYTES, COMMIT_SECONDS, Follower
 from tests.core.playing import REF, Service
 from tests.model.world import World
 from tests.test_follow import NAME, ONCE, Reader, Store, WorldReader, change, check, now, others, run
@@ -92,6 +93,13 @@ def test_bytes_bound_what_a_crash_repeats_however_long_a_commit_takes(most: int,
         assert sink.furthest == bound if seconds else sink.furthest <= bound
 
     run(scene())
+
+
+def test_the_bounds_are_those_that_the_page_states() -> None:
+    page = " ".join((Path(__file__).parent.parent / "docs" / "checkpoints.md").read_text().split())
+    assert f"never more than {COMMIT_BYTES >> 20} MiB" in page
+    assert f"begins once a second and every {COMMIT_BYTES >> 21} MiB" in page
+    assert COMMIT_SECONDS == 1.0
 
 
 def test_delivery_goes_on_beside_a_commit() -> None:
