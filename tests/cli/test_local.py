@@ -14,6 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from email.utils import formatdate
 from typing import TYPE_CHECKING
 from unittest import mock
 
@@ -341,6 +342,27 @@ def test_secrets_are_not_logged() -> None:
     assert "/demo/x" in stderr
     assert "not-to-be-seen" not in stderr
     assert "very-secret" not in stderr
+
+
+def test_secrets_of_a_file_are_seen_nowhere(tmp_path: Path) -> None:
+    """Not in the command line, not in the log, not in what refuses a request; the first one's is printed to be used."""
+    (tmp_path / "keys.json").write_text(json.dumps([*KEYS, {"id": "last", "secret": "third-secret"}]))
+    process, variables = start("-v", "--keys", str(tmp_path / "keys.json"))
+    assert variables["OSS_ACCESS_KEY_SECRET"] == "first-secret"
+    seen = " ".join(str(word) for word in process.args).encode()
+    for authorization in ("OSS last:x", "OSS STS.guest:x", "OSS writer:x"):
+        headers = {"Authorization": authorization, "Date": formatdate(usegmt=True), "x-oss-security-token": "x"}
+        with pytest.raises(urllib.error.HTTPError, match="403") as refused:
+            urllib.request.urlopen(urllib.request.Request(f"{variables['OSS_ENDPOINT']}/demo/x", headers=headers))
+        seen += refused.value.read()
+        refused.value.close()
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=10)
+    seen += (stdout + stderr).encode()
+    assert b"GetObject GET /demo/x 403" in seen
+    assert [
+        secret for secret in (b"first-secret", b"second-secret", b"third-secret", b"its-token") if secret in seen
+    ] == []
 
 
 def test_version_and_help() -> None:
