@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
@@ -52,9 +53,9 @@ RECORDS = int(os.environ.get("RECORDS", "150"))
 """Of each of the two writers that race."""
 
 
-@pytest.fixture(params=["fast", "httpx"])
+@pytest.fixture(params=["direct", "fast", "httpx"])
 def kind(request: pytest.FixtureRequest) -> Kind:
-    """Both transports."""
+    """Every transport."""
     kind: Kind = request.param
     return kind
 
@@ -359,6 +360,54 @@ def test_a_service_without_crc_is_refused(server: LocalServer) -> None:
     server.faults.add(Fault("drop-header"))
     with pytest.raises(CrcMissing):
         write(settings(server), lambda writer: writer.append(b"x"))
+
+
+class Liar(BaseHTTPRequestHandler):
+    """A service that takes every append, and answers with a next position that is not ours."""
+
+    taken = b""
+    states_the_truth_later = True
+
+    def do_HEAD(self) -> None:
+        if not self.taken:
+            self.answer(404, {"x-oss-request-id": "1"})
+        elif self.states_the_truth_later:
+            self.answer(200, {"Content-Length": str(len(self.taken)), "x-oss-object-type": "Appendable"})
+        else:
+            self.answer(200, {"Content-Length": "999", "x-oss-object-type": "Appendable"})
+
+    def do_POST(self) -> None:
+        type(self).taken = self.rfile.read(int(self.headers["Content-Length"]))
+        self.answer(200, {"x-oss-next-append-position": "999", "Content-Length": "0"})
+
+    def answer(self, status: int, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        stated = {"x-oss-hash-crc64ecma": str(crc64.update(self.taken)), "x-oss-request-id": "1"}
+        for name, value in {**stated, **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing on standard error."""
+
+
+@pytest.mark.parametrize("truth_later", [True, False])
+def test_a_next_position_that_is_not_ours_is_not_believed(server: LocalServer, truth_later: bool) -> None:
+    """The object itself is asked: it has our bytes and no others, or there is another writer."""
+    liar = type("Liar", (Liar,), {"states_the_truth_later": truth_later})
+    with HTTPServer(("127.0.0.1", 0), liar) as lying:
+        thread = threading.Thread(target=lying.serve_forever)
+        thread.start()
+        service = settings(server, endpoint=f"http://127.0.0.1:{lying.server_address[1]}")
+        try:
+            if truth_later:
+                assert write(service, lambda writer: writer.append(b"one\n")).position == position(b"one\n")
+            else:
+                with pytest.raises(PositionConflict):
+                    write(service, lambda writer: writer.append(b"one\n"))
+        finally:
+            lying.shutdown()
+            thread.join()
 
 
 def test_a_token_that_expires_between_appends_is_one_error(server: LocalServer) -> None:

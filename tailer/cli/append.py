@@ -40,6 +40,7 @@ _CHUNK = 1 << 20
 _LONGEST_LINE = 64 << 20
 # Seconds that an interrupted run may still take to send what it has read.
 _PATIENCE = 5.0
+_BETWEEN_REPORTS = 60.0
 _BETWEEN_DRAWINGS = 0.5
 # Seconds between two looks at a followed file: while it grows, and when it has not for a while.
 _LOOK = 0.01
@@ -106,7 +107,8 @@ class _Run:
         self._stdin = stdin
         self._stdout = stdout
         self._status = 0
-        self._trouble = ""
+        self._trouble: object = None
+        self._told_at = 0.0
         self._copying: asyncio.Task[None] | None = None
         shown = options.progress if options.progress is not None else os.isatty(stderr) and not options.tee
         self._progress = _Progress(messages.draw, options.object) if shown else None
@@ -191,9 +193,10 @@ class _Run:
         return settings
 
     def _report(self, error: TailerError, delay: float) -> None:
-        """Each trouble once, while it is the same."""
-        if str(error) != self._trouble:
-            self._trouble = str(error)
+        """Each trouble once a minute, while it is the same (but for the request's id)."""
+        trouble, now = (type(error), error.args, getattr(error, "code", None)), time.monotonic()
+        if trouble != self._trouble or now - self._told_at > _BETWEEN_REPORTS:
+            self._trouble, self._told_at = trouble, now
             self._messages.say(f"{error}; trying again")
 
     # --- reading

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
+import re
+import resource
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -183,6 +187,65 @@ def test_lines_are_never_cut_until_the_last(server: LocalServer) -> None:
         wait_for(lambda expected=expected: content(server) == expected)  # type: ignore[misc]
     process.communicate(timeout=30)
     assert (process.returncode, content(server)) == (0, b"one\ntwo\nthr")
+
+
+def test_a_record_that_is_longer_than_a_flush_goes_whole(server: LocalServer) -> None:
+    """At every moment the object ends behind a line."""
+    lines = [b"short\n", b"x" * 300_000 + b"\n", b"end\n"] * 3
+    sizes: list[int] = []
+    server.store.on_change = lambda bucket, key, info: sizes.append(info.size) if info else None
+    assert here("--lines", "--flush-bytes", "1K", ADDRESS, data=b"".join(lines)).status == 0
+    assert content(server) == b"".join(lines)
+    assert set(sizes) <= {0, *itertools.accumulate(map(len, lines))}
+
+
+def test_bytes_without_a_newline_all_go_at_the_end_with_lines_too(server: LocalServer) -> None:
+    data = b"\xff\x00" * 2_000_000
+    assert here("--lines", ADDRESS, data=data) == Finished(0, b"", "")
+    assert content(server) == data
+
+
+def test_a_token_that_expires_in_mid_stream_is_one_line_and_leaves_whole_records(server: LocalServer) -> None:
+    lines = [b"%d %s\n" % (number, b"x" * 100) for number in range(40_000)]
+    server.faults.add(Fault("status", operation="AppendObject", status=403, code="SecurityTokenExpired", after=1))
+    done = here("--lines", "--flush-bytes", "5K", ADDRESS, data=b"".join(lines))
+    assert (done.status, done.stderr.count("\n")) == (1, 1)
+    assert "SecurityTokenExpired" in done.stderr
+    assert b"".join(lines).startswith(content(server))
+    assert content(server).endswith(b"\n")
+
+
+def test_a_service_whose_disk_is_full_is_waited_for(
+    server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of an append that it could not store is in the object, and nothing is lost."""
+    lines = b"".join(b"%d %s\n" % (number, b"x" * 100) for number in range(3000))
+    folder = tmp_path / "root"
+    local = [sys.executable, "-c", "from tailer.cli.local import main; raise SystemExit(main())"]
+    arguments = ["--root", str(folder), "--bucket", "bucket", "--port", "0"]
+    with subprocess.Popen(
+        [*local, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as serving:
+        assert serving.stdout is not None
+        endpoint = re.search(r"OSS_ENDPOINT='?(http://[^'\s]+)", serving.stdout.readline())
+        assert endpoint is not None
+        monkeypatch.setenv("OSS_ENDPOINT", endpoint[1])
+        # No file may grow beyond this: to the server that is a disk that is full.
+        resource.prlimit(serving.pid, resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+        with (tmp_path / "stderr").open("wb") as stderr:
+            writer = subprocess.Popen(
+                [*COMMAND, "--lines", "--flush-bytes", "20K", ADDRESS], stdin=subprocess.PIPE, stderr=stderr
+            )
+        feeding = threading.Thread(target=writer.communicate, args=(lines,))
+        feeding.start()
+        wait_for(lambda: b"trying again" in (tmp_path / "stderr").read_bytes())
+        assert not (folder / "bucket" / "log").exists()
+        resource.prlimit(serving.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        feeding.join(60)
+        serving.kill()
+    assert writer.returncode == 0
+    assert (tmp_path / "stderr").read_bytes().count(b"\n") == 1
+    assert (folder / "bucket" / "log").read_bytes() == lines
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
