@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import traceback
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,6 +28,32 @@ def check(left: list[str | bytes], *secrets: str) -> None:
         text = one.encode() if isinstance(one, str) else one
         assert not _SIGNED.search(text)
         assert not [secret for secret in (SECRET, TOKEN, *secrets) if secret.encode() in text]
+
+
+def shown(error: BaseException) -> list[str | bytes]:
+    """All that may be printed of an error: itself, its causes, their tracebacks with every frame's local variables.
+
+    The frames of the tests themselves are left out.
+    """
+    text: list[str | bytes] = ["".join(traceback.format_exception(error)), repr(error), repr(vars(error))]
+    while (cause := error.__cause__ or (None if error.__suppress_context__ else error.__context__)) is not None:
+        text += _variables(error)
+        error = cause
+        text += [repr(error), repr(vars(error))]
+    return text + _variables(error)
+
+
+def _variables(error: BaseException) -> list[str | bytes]:
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    ours = [frame for frame in frames if "/tests/" not in frame.f_code.co_filename]
+    return [_safe(value) for frame in ours for value in frame.f_locals.values()]
+
+
+def _safe(value: object) -> str:
+    try:
+        return repr(value)
+    except Exception as error:  # a library's object that cannot be shown any more
+        return f"<{type(error).__name__}>"
 
 
 def files_below(folder: Path) -> list[str | bytes]:

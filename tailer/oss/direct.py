@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from tailer.errors import ConnectError, RequestTimeout
-from tailer.oss.http import IDLE_SECONDS, USER_AGENT, Kind, failure, mapped, upload_seconds
+from tailer.oss.http import IDLE_SECONDS, USER_AGENT, Kind, check_headers, failure, mapped, upload_seconds
 from tailer.oss.unshown import UnshownBytes
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [^\r\n]*)?")
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _UNCLEAN = re.compile(rb"[\r\n\0]")
 _SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?")
-_UNSENDABLE = re.compile(r"[^\t\n\x20-\x7e]")
+_SENDABLE = re.compile(r"[\x21-\x7e]+")
 _REPEATABLE = frozenset({"GET", "HEAD"})  # RFC 9110, 9.2.2: of those that we send
 
 _Place = tuple[str, int]
@@ -57,10 +57,11 @@ class DirectTransport:
         self, method: str, url: str, headers: Mapping[str, str], body: Data | None = None
     ) -> AsyncIterator[Response]:
         """See `Transport.open`."""
+        check_headers(url, headers)
         with mapped(url):
             request = _request_head(method, url, headers, body)
-            if request is None:  # raised here, where no local variable holds what it is about
-                raise ValueError("the address is not one of http, or it or a header cannot be sent as it is")
+            if request is None:  # raised here, where no local variable holds what may be a signature
+                raise ValueError("this is not an http address, or not one that can be sent")
             place, head = request
             connection, answer = await self._exchange(place, method, url, head, body)
         response = _DirectResponse(connection, answer, self._buffers, url, has_body=method != "HEAD")
@@ -137,18 +138,17 @@ class DirectTransport:
 def _request_head(
     method: str, url: str, headers: Mapping[str, str], body: Data | None
 ) -> tuple[_Place, UnshownBytes] | None:
-    """Where it goes, and the bytes up to the body; None for what cannot be sent."""
-    parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.hostname:
+    """Where it goes, and the bytes up to the body; None for what is no address that can be sent."""
+    address, mark, query = url.partition("#")[0].partition("?")  # so that `urlsplit` knows the rest from before
+    parts = urlsplit(address)
+    target = (parts.path or "/") + (mark + query if query else "")
+    if parts.scheme != "http" or not parts.hostname or not _SENDABLE.fullmatch(parts.netloc + target):
         return None
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     fields = {"host": parts.netloc.rpartition("@")[2], "user-agent": USER_AGENT, "accept": "*/*"}
     if body is not None:
         fields["content-length"] = str(len(body))
     fields.update((name.lower(), value) for name, value in headers.items())
     lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
-    if " " in target or any(_UNSENDABLE.search(line) for line in lines):
-        return None
     return (parts.hostname, parts.port or 80), UnshownBytes("\r\n".join([*lines, "", ""]).encode("ascii"))
 
 

@@ -28,6 +28,9 @@ USER_AGENT = f"oss-tail/{__version__}"
 # OSS closes a connection that was idle for a minute; we let go of it first.
 IDLE_SECONDS = 45.0
 
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]*")
+_UNSENDABLE = re.compile(r"[^\t\x20-\x7e]")
+
 # The slowest upload that is still taken for one, in bytes per second.
 _SLOWEST_UPLOAD = 16 << 10
 
@@ -86,6 +89,18 @@ class Transport(Protocol):
 def upload_seconds(read_timeout: float, length: int) -> float:
     """How long sending `length` bytes, and the answer to them, may take."""
     return read_timeout + length / _SLOWEST_UPLOAD
+
+
+def check_headers(url: str, headers: Mapping[str, str]) -> None:
+    """Raises UsageError for what no header can hold (RFC 9110, 5.1 and 5.5; of text ASCII alone), without showing it.
+
+    It may be a security token that was copied with a newline, and libraries say the value in their errors.
+    """
+    if _NAME.fullmatch("".join(headers)) and not _UNSENDABLE.search("".join(headers.values())):
+        return
+    wrong = [name for name, value in headers.items() if not _NAME.fullmatch(name) or _UNSENDABLE.search(value)]
+    what = f"the header {wrong[0]!r} holds a newline, or another character that no header can"
+    raise UsageError(f"{_host(url)} cannot be asked: {what}")
 
 
 # --- errors

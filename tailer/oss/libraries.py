@@ -17,7 +17,7 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
-from tailer.oss.http import IDLE_SECONDS, USER_AGENT, Data, Kind, mapped, upload_seconds
+from tailer.oss.http import IDLE_SECONDS, USER_AGENT, Data, Kind, check_headers, mapped, upload_seconds
 
 if TYPE_CHECKING:
     import ssl
@@ -89,6 +89,7 @@ class FastTransport:
         self, method: str, url: str, headers: Mapping[str, str], body: Data | None = None
     ) -> AsyncIterator[Response]:
         """See `Transport.open`."""
+        check_headers(url, headers)
         with mapped(url):
             request = self._request(method, url, headers, body)
             response = await self._send(request, len(body) if body else 0)
@@ -255,6 +256,7 @@ class HttpxTransport:
         self, method: str, url: str, headers: Mapping[str, str], body: Data | None = None
     ) -> AsyncIterator[Response]:
         """See `Transport.open`."""
+        check_headers(url, headers)
         with mapped(url):
             content = None if body is None else bytes(body)
             timeout = self._timeout(len(content)) if content else self._httpx.USE_CLIENT_DEFAULT

@@ -74,7 +74,7 @@ def _parsed(path: Path) -> ConfigParser:
     except ParsingError as error:  # the causes are cut off: they quote the line, and it may hold a secret
         where = ", ".join(str(number) for number, _ in error.errors)
         raise ConfigError(f"{path} is not a configuration file of ossutil: cannot read line {where}") from None
-    except Error:
+    except (Error, AttributeError):  # the latter for a line that goes on a key without a value (CPython 3.11)
         raise ConfigError(f"{path} is not a configuration file of ossutil") from None
     return parser
 

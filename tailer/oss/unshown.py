@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class UnshownDict(dict[str, str]):
-    """Headers, settings: only their names are shown."""
+    """Headers, settings: only how many there are is shown."""
 
     def __repr__(self) -> str:
-        return f"<{', '.join(self)}>"
+        return f"<{len(self)} values>"
 
 
 class UnshownEnvironment(Mapping[str, str]):

@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit
 from tailer.core import crc64
 from tailer.errors import SinkBusy, SinkError, TailerError, UsageError
 from tailer.oss.transport import open_transport
+from tailer.oss.unshown import UnshownDict, UnshownUrl
 from tailer.sinks.jsonl import encode
 
 if TYPE_CHECKING:
@@ -57,12 +58,13 @@ class HttpPost:
 
         Raises UsageError for a URL that is not plain http or https, for a header that is ours to set.
         """
-        self._url, self._place = _checked(url)
+        checked, self._place = _checked(url)
+        self._url = UnshownUrl(checked)
         if taken := [name for name in headers or () if name.lower() in _OURS or name.lower().startswith("x-oss-tail")]:
             raise UsageError(f"the header {taken[0]!r} is set by the sink itself")
         if largest_body < 1:
             raise UsageError("largest_body is at least 1 byte")
-        self._headers = {**(headers or {}), "Content-Type": _CONTENT_TYPES[body]}
+        self._headers = UnshownDict({**(headers or {}), "Content-Type": _CONTENT_TYPES[body]})
         self._jsonl = body == "jsonl"
         self._largest = largest_body
         self._mine = transport is None
@@ -78,7 +80,7 @@ class HttpPost:
 
     async def _post(self, batch: Batch) -> None:
         body: Data = encode(batch.object, batch) if self._jsonl else batch.data
-        headers = {**self._headers, **_identity(batch)}
+        headers = UnshownDict({**self._headers, **_identity(batch)})
         async with self._asking(), self._transport.open("POST", self._url, headers, body) as answer:
             await answer.read(_ANSWER_LIMIT)
             self._judge(answer.status, answer.header("retry-after"))
