@@ -518,7 +518,7 @@ def _behind(start: Position, records: list[bytes]) -> Position:
     end = start
     for record in records:
         assert end.crc64 is not None  # a writer knows it
-        end = replace(end, offset=end.offset + len(record), crc64=crc64.update(record, end.crc64))
+        end = Position(end.offset + len(record), crc64.update(record, end.crc64))
     return end
 
 

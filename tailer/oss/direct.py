@@ -94,8 +94,8 @@ class DirectTransport:
 
     async def _ask(self, connection: _Connection, head: bytes, body: Data | None) -> _Head:
         try:
-            if not body:
-                connection.write(head)
+            if body is None or len(body) <= _SMALL_BODY:  # in one segment with the head: the server wakes once
+                connection.write(head if body is None else b"".join((head, body)))
                 return await connection.read_head()
             async with asyncio.timeout(upload_seconds(self._timeouts.read, len(body))):
                 await connection.upload(head, memoryview(body))
@@ -314,9 +314,6 @@ class _Connection(asyncio.BufferedProtocol):
 
     async def upload(self, head: bytes, body: memoryview) -> None:
         """Send a large body without keeping it twice. A server that answers before its end is listened to."""
-        if len(body) <= _SMALL_BODY:  # in one segment with the head: the server wakes once
-            self.write(b"".join((head, body)))
-            return
         self.write(head)
         for start in range(0, len(body), _PIECE):
             self._transport.write(body[start : start + _PIECE])

@@ -65,6 +65,7 @@ class Request:
         return f"/{self.bucket}/{self.key or ''}" if self.bucket is not None else "/"
 
 
+@lru_cache(maxsize=1024)  # the same objects are asked for again and again
 def encode_path(path: str) -> str:
     """Percent-encode all but unreserved characters and slashes."""
     return quote(path, safe="/")
@@ -172,7 +173,12 @@ def _encoded(query: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def _timestamp(now: float) -> str:
-    t = time.gmtime(now)
+    return _timestamp_of(int(now))
+
+
+@lru_cache(maxsize=8)
+def _timestamp_of(second: int) -> str:
+    t = time.gmtime(second)
     return f"{t.tm_year:04}{t.tm_mon:02}{t.tm_mday:02}T{t.tm_hour:02}{t.tm_min:02}{t.tm_sec:02}Z"
 
 
