@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 from typing import TYPE_CHECKING
@@ -214,3 +215,15 @@ def test_no_secret_of_a_sink_by_http(tmp_path: Path) -> None:
     with pytest.raises(TailerError) as caught:
         asyncio.run(post())
     check(shown(caught.value))
+
+
+@pytest.mark.parametrize("text", [f"x{SECRET}", TOKEN, "5" * 64, "OSS4-HMAC-SHA256 …", "Signature=x"])
+def test_such_a_leak_would_be_found(text: str) -> None:
+    """By itself, and in a local variable of a frame that is not a test's."""
+    for left in (text, text.encode()):
+        with pytest.raises(AssertionError):
+            check(["fine", left])
+    with pytest.raises(ValueError, match="Expecting") as caught:
+        json.loads(f"[ {text}")
+    with pytest.raises(AssertionError):
+        check(shown(caught.value))
