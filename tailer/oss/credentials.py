@@ -41,6 +41,9 @@ class CredentialsProvider(Protocol):
         ...
 
 
+_VARIABLES = ("OSS_ACCESS_KEY_ID", "OSS_ACCESS_KEY_SECRET", "OSS_SESSION_TOKEN")
+
+
 class StaticCredentials:
     """Credentials that never change."""
 
@@ -75,7 +78,7 @@ class EnvironmentCredentials:
     @staticmethod
     def present(environ: Mapping[str, str]) -> bool:
         """Whether the environment says anything about an access key."""
-        return bool(environ.get("OSS_ACCESS_KEY_ID") or environ.get("OSS_ACCESS_KEY_SECRET"))
+        return any(environ.get(name, "").strip() for name in _VARIABLES[:2])
 
     async def get(self) -> Credentials:
         """As read last."""
@@ -87,12 +90,13 @@ class EnvironmentCredentials:
 
 
 def _from_environment(environ: Mapping[str, str]) -> Credentials:
-    for name in ("OSS_ACCESS_KEY_ID", "OSS_ACCESS_KEY_SECRET"):
-        if not environ.get(name):
+    """Without white space around them: a secret made from a file often has its newline, and no key has any."""
+    found = UnshownDict({name: environ.get(name, "").strip() for name in _VARIABLES})
+    for name in _VARIABLES[:2]:
+        if not found[name]:
             raise ConfigError(f"{name} is not set, but its other half is")
-    return Credentials(
-        environ["OSS_ACCESS_KEY_ID"], environ["OSS_ACCESS_KEY_SECRET"], environ.get("OSS_SESSION_TOKEN") or None
-    )
+    key, secret, token = found.values()
+    return Credentials(key, secret, token or None)
 
 
 class ChainCredentials:

@@ -42,6 +42,17 @@ def test_from_the_environment():
     assert asked(provider) == Credentials("ak", "sk", "t2")
 
 
+def test_white_space_around_a_key_is_not_part_of_it():
+    """As when a secret was made of a file with its last newline."""
+    environ = {"OSS_ACCESS_KEY_ID": " ak", "OSS_ACCESS_KEY_SECRET": "sk\n", "OSS_SESSION_TOKEN": "t\r\n"}
+    assert asked(EnvironmentCredentials(environ)) == Credentials("ak", "sk", "t")
+    blank = {"OSS_ACCESS_KEY_ID": "ak", "OSS_ACCESS_KEY_SECRET": "sk", "OSS_SESSION_TOKEN": " \n"}
+    assert asked(EnvironmentCredentials(blank)) == Credentials("ak", "sk")
+    assert not EnvironmentCredentials.present({"OSS_ACCESS_KEY_ID": "\n"})
+    with pytest.raises(ConfigError, match="OSS_ACCESS_KEY_SECRET is not set"):
+        EnvironmentCredentials({"OSS_ACCESS_KEY_ID": "ak", "OSS_ACCESS_KEY_SECRET": "\n"})
+
+
 @pytest.mark.parametrize("present", ["OSS_ACCESS_KEY_ID", "OSS_ACCESS_KEY_SECRET"])
 def test_half_a_key_in_the_environment(present):
     """Names the half that is missing."""
