@@ -19,7 +19,7 @@ from tailer.oss.client import Client, connect
 
 RATE = 100  # batches a second
 BATCHES = 1000
-ROUNDS = 3
+ROUNDS = 2
 RUNS = 11
 
 

@@ -36,6 +36,8 @@ _Result = TypeVar("_Result")
 
 _ATTEMPTS = 4
 _AUTO_COMMIT_SECONDS = 1.0
+# What comes at once is read again by whoever counts or splits it: larger windows have left the caches by then.
+_LARGEST_WINDOW = 2 * 1024 * 1024
 
 
 class ConsumerOptions(TypedDict, total=False):
@@ -444,6 +446,7 @@ def _tail_options(options: ConsumerOptions) -> TailOptions:
         pace=Pace(fastest=interval, slowest=5 * interval),
         exit_idle=options.get("exit_idle"),
         max_spool=spool,
+        max_window=_LARGEST_WINDOW,
     )
 
 
