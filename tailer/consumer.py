@@ -418,7 +418,7 @@ class Consumer:
             if not self._tail_options.retry:
                 raise
             return Mark()
-        return Mark.at(Position(meta.size, meta.crc64))
+        return Mark.at(Position.unread(meta.size, meta.crc64))
 
 
 # --- small parts
@@ -467,9 +467,8 @@ def _ref_of(name: ObjectRef | str) -> ObjectRef:
 
 
 def _at(offset: int, size: int, crc64: int | None, generation: int) -> Position:
-    """An offset as a position, with the proof of what lies before it where that is known."""
-    known = 0 if offset == 0 else crc64 if offset == size else None
-    return Position(offset, known, generation)
+    """An offset as a position, with what the service states of the bytes before it where that is known."""
+    return Position.unread(offset, crc64 if offset == size else None, generation)
 
 
 async def _persist(ask: Callable[[], Awaitable[_Result]]) -> _Result:

@@ -40,7 +40,6 @@ from tailer.errors import ChainBroken, CheckpointError, NotFound, RangeNotSatisf
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tailer.core.chain import Claim
     from tailer.core.position import Mark, ObjectMeta, ObjectRef
 
     Data = bytes | bytearray | memoryview
@@ -129,8 +128,7 @@ class Follower:
         strict = tail.options.integrity is Integrity.STRICT
         self._spool = _Spool(tail.mark.delivered.offset, tail.options.max_spool) if strict else None
         self._begun_anew: Mark | None = None
-        self._beginning: Beginning | None = None
-        self._misses = 0
+        self._proving = _Proving(reader, tail, self._woken.set)
         self._commits = None if store is None else _Commits(store, tail, clock, commit_seconds, commit_bytes)
 
     async def catch_up(self) -> None:
@@ -193,53 +191,27 @@ class Follower:
         elif isinstance(action, Wait):
             if self._commits is not None and self._commits.due(action.until):
                 await self._commit()
-            if not await self._prove_meanwhile(action.until):
-                await self._sleep(action.until - self._clock())
+            await self._prove_meanwhile(action.until)
+            await self._deliver()
+            await self._sleep(action.until - self._clock())
         elif isinstance(action, Cancel):
             await self._cancel()
 
-    async def _prove_meanwhile(self, until: float) -> bool:
-        """Read a window of what lies below the start; False when there is nothing to read, or not before `until`."""
-        if self.tail.claim is None:
-            return False
+    async def _prove_meanwhile(self, until: float) -> None:
+        """See to what lies below the start, beside the wait `until` the next poll."""
         try:
-            again = await self._prove_some(self.tail.claim)
-        except ChainBroken:
-            raise
-        except (NotFound, RangeNotSatisfiable):
-            return False  # the object is another one by now, or gone: the poll that comes next tells which
+            self._proving.go_on(self._clock(), until)
         except TailerError as error:
-            self._misses += 1
-            await self._sink.notice(Failed(error, max(0.0, until - self._clock()), self._misses))
-            return False
-        self._misses = 0
-        return again
-
-    async def _prove_some(self, claim: Claim) -> bool:
-        """One window of it; False after a misfit: a poll may tell that the object is another one by now.
-
-        Raises ChainBroken at the second misfit, and what the reader raises.
-        """
-        if self._beginning is None or self._beginning.claim != claim:
-            self._beginning = Beginning(claim)
-        beginning = self._beginning
-        window = await self._reader.fetch(self.tail.ref, beginning.next_range(self.tail.options.max_window))
-        holds = beginning.feed(window.data)
-        if holds:
-            self.tail.prove_beginning(claim)
-        elif beginning.misfits > 1:
-            raise ChainBroken(
-                f"{self.tail.ref}: what lies below byte {claim.start} and what was read from there do not give the "
-                f"CRC-64 that the service states of the first {claim.link.size} bytes (read twice)"
-            )
-        return holds is not False
+            if isinstance(error, ChainBroken):
+                raise
+            await self._sink.notice(Failed(error, max(0.0, until - self._clock()), self._proving.misses))
 
     async def _prove_to_the_end(self) -> None:
         """Nothing is left to read but what lies below the start. Raises what hinders it."""
         attempt = 0
-        while (claim := self.tail.claim) is not None:
+        while self.tail.claim is not None:
             try:
-                await self._prove_some(claim)
+                await self._proving.finish_window()
                 attempt = 0
             except TailerError as error:
                 attempt += 1
@@ -273,7 +245,7 @@ class Follower:
         self._woken.clear()
 
     async def _cancel(self) -> None:
-        tasks = [*self._under_way]
+        tasks = [*self._under_way, *self._proving.give_up()]
         self._under_way.clear()
         for task in tasks:
             task.cancel()
@@ -396,6 +368,82 @@ class Follower:
             await self._commits.commit()
         except CheckpointError as error:
             why.add_note(f"and then: {error}")
+
+
+class _Proving:
+    """Reads what lies below the start of `tail`, a window at a time, beside all else (`Integrity.FULL`).
+
+    `woken` is called when a window has come. `misses`: how often in turn one could not be read.
+    """
+
+    def __init__(self, reader: ObjectReader, tail: Tail, woken: Callable[[], None]) -> None:
+        self._reader = reader
+        self._tail = tail
+        self._woken = woken
+        self._beginning: Beginning | None = None
+        self._asked: tuple[Beginning, asyncio.Task[Window]] | None = None
+        self._pause = float("-inf")
+        self.misses = 0
+
+    def go_on(self, now: float, until: float) -> None:
+        """Take the window that has come, and ask for the next one: not before `until` if that one was not right.
+
+        Whoever is replaced or gone is asked for no more: the poll that comes next tells. Raises ChainBroken at the
+        second misfit, and what else the reader raises.
+        """
+        if self._asked is not None and not self._asked[1].done():
+            return
+        try:
+            if self._take() is False:
+                self._pause = until
+        except (NotFound, RangeNotSatisfiable):
+            self._pause = until
+        except TailerError:
+            self._pause = until
+            self.misses += 1
+            raise
+        if now >= self._pause:
+            self._ask()
+
+    async def finish_window(self) -> None:
+        """One window, waited for. Raises ChainBroken at the second misfit, and what the reader raises."""
+        self._ask()
+        if self._asked is not None:
+            await asyncio.wait([self._asked[1]])
+        self._take()
+
+    def give_up(self) -> list[asyncio.Task[Window]]:
+        """The window that is under way, which nobody waits for any more: it will be asked for again."""
+        asked, self._asked = self._asked, None
+        return [] if asked is None else [asked[1]]
+
+    def _ask(self) -> None:
+        claim = self._tail.claim
+        if claim is None or self._asked is not None:
+            return
+        if self._beginning is None or self._beginning.claim != claim:
+            self._beginning = Beginning(claim)
+        wanted = self._beginning.next_range(self._tail.options.max_window)
+        task = asyncio.create_task(self._reader.fetch(self._tail.ref, wanted))
+        task.add_done_callback(lambda _: self._woken())
+        self._asked = self._beginning, task
+
+    def _take(self) -> bool | None:
+        """What the window says that was asked for: `Beginning.feed`; None where there is none."""
+        asked, self._asked = self._asked, None
+        if asked is None:
+            return None
+        beginning, task = asked
+        holds, claim = beginning.feed(task.result().data), beginning.claim
+        self.misses = 0
+        if holds:
+            self._tail.prove_beginning(claim, beginning.crc64)
+        elif beginning.misfits > 1 and claim == self._tail.claim:
+            raise ChainBroken(
+                f"{self._tail.ref}: what lies below byte {claim.start} and what was read from there do not give the "
+                f"CRC-64 that the service states of the first {claim.size} bytes (read twice)"
+            )
+        return holds
 
 
 class _Commits:
@@ -524,7 +572,7 @@ class _Spool:
         self._kept += len(batch.data)
 
     def prove(self, verified: Verified) -> None:
-        self._proven, self._unproven = verified.position.offset, verified.unproven
+        self._proven, self._unproven = verified.position.offset, verified.position.unproven
 
     def take(self) -> Iterator[tuple[Batch, int | None]]:
         """Those that need not wait any more, in order; the ones that nothing can ever vouch for say so.

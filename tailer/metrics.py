@@ -261,7 +261,7 @@ class _Followed:
         self._restart()
 
     def _restart(self) -> None:
-        self._size = self._delivered = self._proven = self._began_at = self._unvouched = 0
+        self._size = self._delivered = self._proven = self._unvouched = 0
         self._begun = False
 
     @property
@@ -287,9 +287,10 @@ class _Followed:
             case Grew(offset=offset, size=size):
                 self._begin(offset)
                 self._size = size
-            case Verified(position=position, unproven=unproven):
+            case Verified(position=position):
                 self._proven = position.offset
-                self._unvouched = max(0, unproven - self._began_at)
+                claim = position.claim
+                self._unvouched = 0 if claim is None else claim.size - claim.start
             case Rewound(to=to):
                 self._delivered = to
             case Appeared() | Replaced() | Truncated():
@@ -302,7 +303,7 @@ class _Followed:
         """The first offset is where reading begins: nothing before it is lag, or unproven."""
         if not self._begun:
             self._begun = True
-            self._delivered = self._proven = self._began_at = offset
+            self._delivered = self._proven = offset
 
     def _next_state(self, event: Event) -> str:
         match event:

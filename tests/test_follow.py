@@ -644,7 +644,7 @@ def middle(data: bytes, options: TailOptions = FULL) -> Scene:
 
 
 def unproven(scene: Scene) -> list[int]:
-    return [event.unproven for event in scene.store.events if isinstance(event, Verified)]
+    return [event.position.unproven for event in scene.store.events if isinstance(event, Verified)]
 
 
 def misread(scene: Scene, wrong: Callable[[ByteRange], bool]) -> None:
@@ -700,6 +700,70 @@ def test_full_goes_on_while_it_reads_the_beginning() -> None:
         await asyncio.sleep(30.0)
         assert unproven(scene)[-1] == 0
         running.cancel()
+
+    run(main())
+
+
+def test_full_delays_no_poll_while_it_reads_the_beginning() -> None:
+    data = bytes(range(100))
+
+    async def main() -> None:
+        scene = middle(data)
+        asked = []
+
+        def latency(range: ByteRange) -> float:
+            asked.append(range.start)
+            return 0.0 if range.start >= 59 else 1000.0
+
+        scene.reader.latency = latency
+        await scene.follower.catch_up()
+        running = asyncio.create_task(scene.follower.run())
+        for size in (110, 120, 130):
+            scene.service.data = bytes(range(size))
+            await asyncio.sleep(NAME.pace.slowest + 0.1)
+            assert scene.held()[60:] == scene.service.data[60:]
+        assert [start for start in asked if start < 59] == [0], "one window at a time"
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert not others()
+
+    run(main())
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.4, 1.5])
+def test_full_takes_its_proof_up_again_after_a_restart(seconds: float) -> None:
+    """What the first run handed out is proven by the second, and until then the mark says that it is not."""
+    data = bytes(range(100))
+
+    async def main() -> None:
+        first = middle(data)
+        first.reader.latency = lambda range: 0.0 if range.start >= 59 else 0.5
+        await first.follower.catch_up()
+        if seconds:
+            await follow_for(first, seconds)
+        mark = first.tail.mark
+        assert (mark.unproven, mark.delivered.unproven) == (40, 100)
+        second = Scene(data + b"more", FULL, mark)
+        await second.follower.catch_up()
+        assert unproven(second) == [100]
+        assert second.tail.mark.unproven == 40
+        await follow_for(second, 5.0)
+        assert unproven(second)[-1] == 0
+        assert second.tail.mark == Mark.at(Position(104, crc64.update(data + b"more")))
+
+    run(main())
+
+
+def test_full_finds_after_a_restart_that_what_the_run_before_handed_out_was_wrong() -> None:
+    data = bytes(range(100))
+
+    async def main() -> None:
+        first = middle(data)
+        misread(first, lambda range: range.start == 70)
+        await first.follower.catch_up()
+        second = Scene(data, FULL, first.tail.mark)
+        with pytest.raises(errors.ChainBroken, match="what was read from there"):
+            await second.follower.run()
 
     run(main())
 

@@ -30,7 +30,7 @@ from tailer.core.events import (
     Unproven,
     Verified,
 )
-from tailer.core.position import ObjectMeta, ObjectRef, Position, Window
+from tailer.core.position import Claim, ObjectMeta, ObjectRef, Position, Window
 from tailer.core.ranges import ByteRange
 from tailer.metrics import CODE_CLASSES, OPERATIONS, RESULTS, STATES, Metrics, parse_listen
 from tailer.version import __version__
@@ -158,8 +158,8 @@ def test_a_catch_up_and_its_proof(metrics: Metrics) -> None:
 def test_what_only_the_bytes_below_a_start_could_prove_stays_unproven(metrics: Metrics) -> None:
     """Until they were read (integrity full)."""
     tell(metrics, batch(990, b"123456789"))
-    assert tell(metrics, Verified(Position(1000, 1), 995))["unproven_bytes"] == 5
-    assert tell(metrics, Verified(Position(1000, 1), 0)).get("unproven_bytes", 0) == 0
+    assert tell(metrics, Verified(Position(1000, 1, claim=Claim(990, 995, 2, 3))))["unproven_bytes"] == 5
+    assert tell(metrics, Verified(Position(1000, 1))).get("unproven_bytes", 0) == 0
 
 
 def test_a_start_in_the_middle_is_no_lag_and_nothing_unproven(metrics: Metrics) -> None:

@@ -9,7 +9,7 @@ import resource
 import signal
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -64,10 +64,16 @@ class _Job:
     raw: RawSink | None = None
     mirror: FileMirror | None = None
     follower: Follower | None = None
+    begun: Mark = field(default_factory=Mark)
 
     @property
     def name(self) -> str:
         return quote(self.ref)
+
+    @property
+    def unproven(self) -> int:
+        """How many of the bytes that were output are not proven."""
+        return (self.begun if self.follower is None else self.follower.tail.mark).unproven
 
 
 class Session:
@@ -148,6 +154,7 @@ class Session:
     async def _close_all(self) -> None:
         """Those that have not come to an end of their own. One that cannot finish does not keep the others from it."""
         for job in self._live:
+            self._say_unproven(job)
             try:
                 await job.sink.close()
             except SinkError as error:
@@ -304,7 +311,8 @@ class Session:
             await job.raw.open()
         if start.ready is not None:
             await job.sink.write(start.ready)
-        if start.complete and not self._follows and self._store is None:
+        job.begun = start.mark
+        if start.complete and not self._follows and self._store is None and not self._is_to_prove(start):
             await self._end(job)
             return
         skipping = Skipping(
@@ -327,6 +335,10 @@ class Session:
         else:
             await job.follower.run()
             await self._end(job)
+
+    def _is_to_prove(self, start: Start) -> bool:
+        """Is what lies before the output to be read, too?"""
+        return self._tail_options.integrity is Integrity.FULL and start.mark.delivered.claim is not None
 
     # --- all at once
 
@@ -421,9 +433,19 @@ class Session:
             self._metrics.end(job.ref, error)
         if job.raw is not None:
             await job.raw.finish()
+        if not isinstance(error, IntegrityError):
+            self._say_unproven(job)
         await job.sink.close()
         if job.said.voided and (job.raw is not None or self._options.exec is not None):
             self._note(UNPROVEN)
+
+    def _say_unproven(self, job: _Job) -> None:
+        """An output that begins in the middle never is proven at once: only whoever asked for proof hears of it."""
+        if not (count := job.unproven):
+            return
+        asked = self._tail_options.integrity in (Integrity.FULL, Integrity.STRICT)
+        say = self._messages.say if asked else self._messages.debug
+        say(f"{job.name}: {count} bytes of the output are not proven by a CRC-64 of the service")
 
     def _say_failure(self, job: _Job, error: TailerError) -> None:
         if isinstance(error, ObjectNotFound):

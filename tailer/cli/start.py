@@ -10,7 +10,7 @@ from tailer.core import crc64
 from tailer.core.events import Batch, Event, Rewound
 from tailer.core.framing import LastRecords
 from tailer.core.options import Integrity
-from tailer.core.position import Link, Mark, ObjectMeta, ObjectRef, Position
+from tailer.core.position import Claim, Link, Mark, ObjectMeta, ObjectRef, Position
 from tailer.core.ranges import ByteRange
 from tailer.errors import ChainBroken, ObjectReplaced, RangeNotSatisfiable
 
@@ -84,7 +84,8 @@ class _Search:
             return Start(skip_bytes=skip_bytes)
         crc = meta.crc64 if offset == meta.size else None
         links = () if meta.link is None else (meta.link,)
-        return Start(Mark.at(Position(offset, crc)), links, complete=offset == meta.size, skip_bytes=skip_bytes)
+        mark = Mark.at(Position.unread(offset, crc))
+        return Start(mark, links, complete=offset == meta.size, skip_bytes=skip_bytes)
 
     async def _from_end(self, meta: ObjectMeta, *, is_fresh: bool = False) -> Start:
         """The last lines or bytes of what `meta` describes; of more than that if it turns out to be old."""
@@ -133,15 +134,22 @@ class _Search:
             raise ChainBroken(
                 f"{self.ref}: CRC-64 of the first {meta.size} bytes is {computed}, the service states {meta.crc64}"
             )
+        output = memoryview(joined)[start - windows[-1].start :]
         return Start(
-            Mark.at(Position(meta.size, meta.crc64)),
-            ready=Batch(self.ref, 0, start, meta.size, joined[start - windows[-1].start :], verified=proven),
+            Mark.at(Position(meta.size, meta.crc64) if proven else self._behind(start, output, meta)),
+            ready=Batch(self.ref, 0, start, meta.size, output, verified=proven),
             complete=all(window.meta.size == meta.size for window in windows),
         )
 
+    def _behind(self, start: int, output: memoryview, meta: ObjectMeta) -> Position:
+        """The end of what `meta` describes; only the bytes below `start` can prove the output that begins there."""
+        if self.integrity is Integrity.OFF:
+            return Position(meta.size, None)
+        return Position(meta.size, meta.crc64, claim=Claim(start, meta.size, crc64.update(output), meta.crc64))
+
     def _may_go_out(self, answers: list[ObjectMeta]) -> bool:
-        """Without a CRC the machine has its say; strictly, only proven bytes go out; what is to be proven it reads."""
-        if self.integrity in (Integrity.STRICT, Integrity.FULL):
+        """Without a CRC the machine has its say; strictly, only proven bytes go out."""
+        if self.integrity is Integrity.STRICT:
             return False
         return self.integrity is Integrity.OFF or all(answer.crc64 is not None for answer in answers)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tailer.core import crc64
-from tailer.core.position import Link, Position
+from tailer.core.position import Claim, Link, Position
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,26 +24,14 @@ class Break:
     computed: int
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """What nothing vouches for yet: bytes [start, link.size) were read, and `crc64` is of them alone.
-
-    Together with the bytes below `start` they must give `link`.
-    """
-
-    start: int
-    crc64: int
-    link: Link
-
-
 class Chain:
     """Carries the CRC-64 from `start` on, in order, and says how far it is proven.
 
     A chain that starts without a CRC (in the middle of an object) is *loose*: the first link that it meets
-    ties it, and what it read before stays unproven. From there on every link is a check.
+    ties it, and what it read before stays unproven (`Position.claim`). From there on every link is a check.
+    One that is not `checked` only counts: it knows no CRC-64 and must be given no links.
 
-    `claim` is what it tied. `confirmed` is true once a link matched; `watched` is the CRC-64 at the size `watch`, once
-    the chain was there.
+    `confirmed` is true once a link matched; `watched` is the CRC-64 at the size `watch`, once the chain was there.
 
     A chain that reported a `Break` is of no more use: begin another one at a proven position.
     """
@@ -53,19 +41,21 @@ class Chain:
         start: Position,
         *,
         proven: Position | None = None,
-        unproven: int = 0,
         links: Iterable[Link] = (),
         watch: int | None = None,
+        checked: bool = True,
     ) -> None:
         self._generation = start.generation
         self._offset = start.offset
-        self._crc = start.crc64
+        self._checked = checked
         self._proven = start if proven is None else proven
-        self._tied_at = start.offset if start.crc64 is None else unproven
+        claim = start.claim or Claim(start.offset, start.offset, 0, None)
+        # Where the loose part began, and the CRC-64 of it alone.
+        self._start, self._loose = claim.start, claim.crc64
+        self._crc = start.crc64 if checked else None
+        self._claim = start.claim if self._crc is not None else None
         self._links: list[tuple[int, int]] = []
         self._watch = watch
-        self._start, self._loose = start.offset, 0
-        self.claim: Claim | None = None
         self.watched: int | None = None
         self.confirmed = False
         for link in links:
@@ -74,21 +64,20 @@ class Chain:
     @property
     def position(self) -> Position:
         """The end of what was read, with the CRC-64 of all before it, None while the chain is loose."""
-        return Position(self._offset, self._crc, self._generation)
+        claim = self._claim
+        if self._crc is None and self._checked:
+            claim = Claim(self._start, self._offset, self._loose, None)
+        return Position(self._offset, self._crc, self._generation, claim)
 
     @property
     def proven(self) -> Position:
         """The last position that a link confirmed, or the one that the chain began from."""
         return self._proven
 
-    @property
-    def unproven(self) -> int:
-        """Bytes below `proven` for which nothing vouches, because the chain did not begin at 0."""
-        return self._tied_at
-
-    def vouch(self) -> None:
-        """The bytes below the start were read, too, and fit."""
-        self._tied_at, self.claim = 0, None
+    def vouch(self, claim: Claim, beginning: int) -> None:
+        """The bytes below the start were read, too, and fit: `claim`, the one of `position`, holds."""
+        self._proven = self._proven.vouched(claim, beginning)
+        self._claim = None
 
     def expect(self, link: Link) -> None:
         """Remember to check `link` when the chain gets there. A later statement on a size replaces an earlier one."""
@@ -122,7 +111,7 @@ class Chain:
     def _advance(self, view: memoryview) -> None:
         if self._crc is not None:
             self._crc = crc64.update(view, self._crc)
-        else:
+        elif self._checked:
             self._loose = crc64.update(view, self._loose)
         self._offset += len(view)
 
@@ -133,8 +122,8 @@ class Chain:
             return None
         _, stated = self._links.pop(0)
         if self._crc is None:
-            self._crc, self._tied_at = stated, self._offset
-            self.claim = Claim(self._start, self._loose, Link(self._offset, stated))
+            self._crc = stated
+            self._claim = Claim(self._start, self._offset, self._loose, stated)
         elif self._crc != stated:
             return Break(self._offset, stated, self._crc)
         else:

@@ -164,13 +164,12 @@ def _pieces(data: bytes, start: int, end: int, limit: int, first: bool, *, last:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """Every byte below `position` is proven, but the first `unproven` ones, which were never read.
+    """Every byte below `position` is proven, but the first `position.unproven` ones: reading began behind byte 0.
 
     After a resume it is said once even where nothing new came: what was read before is still the object.
     """
 
     position: Position
-    unproven: int = 0
 
 
 @dataclass(frozen=True, slots=True)

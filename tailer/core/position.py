@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tailer.core import crc64 as crc
+
 
 @dataclass(frozen=True, slots=True)
 class ObjectRef:
@@ -22,16 +24,55 @@ class ObjectRef:
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """What only the bytes below `start` can prove, which were not read.
+
+    Bytes [start, size) were read, and `crc64` is of them alone. With those below `start` before them they must give
+    `stated`: what the service states of the first `size` bytes, None where it has not yet.
+    """
+
+    start: int
+    size: int
+    crc64: int
+    stated: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Position:
     """A place in one generation of an object, and the proof of what lies before it.
 
     All that a resume needs. `generation` counts the objects that stood under the name, from 0; `offset` is
-    in bytes, the first byte not covered; `crc64` covers bytes [0, offset), None when they were not read.
+    in bytes, the first byte not covered; `crc64` covers bytes [0, offset), None when it is not known.
+    `claim` is what is not proven of them where reading began behind byte 0: keep it, too, or a resume takes all
+    that `crc64` covers for proven.
     """
 
     offset: int = 0
     crc64: int | None = 0
     generation: int = 0
+    claim: Claim | None = None
+
+    @classmethod
+    def unread(cls, offset: int, crc64: int | None = None, generation: int = 0) -> Position:
+        """A place behind bytes that were never read; `crc64` is what the service states of them."""
+        if offset == 0:
+            return cls(0, 0, generation)
+        return cls(offset, crc64, generation, Claim(offset, offset, 0, crc64))
+
+    @property
+    def unproven(self) -> int:
+        """How many bytes from byte 0 on nothing vouches for, because reading began behind it."""
+        if self.claim is not None:
+            return self.claim.size
+        return self.offset if self.crc64 is None else 0
+
+    def vouched(self, claim: Claim, beginning: int) -> Position:
+        """The same, now that `claim` holds: `beginning` is the CRC-64 of the bytes below its start."""
+        mine = self.claim
+        if mine is None or mine.start != claim.start:
+            return self
+        whole = crc.combine(beginning, mine.crc64, mine.size - mine.start) if self.crc64 is None else self.crc64
+        return Position(self.offset, whole, self.generation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +91,22 @@ class Mark:
     def at(cls, position: Position) -> Mark:
         """Delivered and verified up to the same place."""
         return cls(position, position)
+
+    @property
+    def unproven(self) -> int:
+        """How many bytes were delivered that nothing vouches for: read behind a start in the middle, or not verified.
+
+        Bytes that were neither read nor delivered are not among them.
+        """
+        delivered, claim = self.delivered, self.delivered.claim
+        if claim is None:
+            return delivered.offset - min(self.verified.offset, delivered.offset)
+        return claim.size - claim.start + delivered.offset - max(self.verified.offset, claim.size)
+
+    def vouched(self, claim: Claim, beginning: int) -> Mark:
+        """The same, now that `claim` holds (`Position.vouched`)."""
+        delivered, verified = self.delivered.vouched(claim, beginning), self.verified.vouched(claim, beginning)
+        return Mark(delivered, verified, self.inside)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from tailer import errors
-from tailer.core.chain import Break, Chain, Claim
+from tailer.core.chain import Break, Chain
 from tailer.core.events import (
     Action,
     Appeared,
@@ -47,7 +47,7 @@ from tailer.core.events import (
 )
 from tailer.core.framing import Frame, Framer
 from tailer.core.options import Follow, Integrity, Poll, TailOptions
-from tailer.core.position import Link, Mark, ObjectMeta, ObjectRef, Position
+from tailer.core.position import Claim, Link, Mark, ObjectMeta, ObjectRef, Position
 from tailer.core.ranges import ByteRange
 from tailer.core.schedule import Readahead, back_off
 
@@ -77,6 +77,10 @@ class _Proof:
     position: Position
     cut: Position
     framer: Framer
+
+    def vouched(self, claim: Claim, beginning: int) -> _Proof:
+        """See `Position.vouched`."""
+        return replace(self, position=self.position.vouched(claim, beginning), cut=self.cut.vouched(claim, beginning))
 
 
 class Tail:
@@ -118,7 +122,6 @@ class Tail:
     def _begin_at(self, mark: Mark) -> None:
         """Read an object from where a mark says: a stop before, or its very beginning."""
         start, proven = mark.delivered, mark.verified
-        self._claim: Claim | None = None
         self._safe = proven
         self._proof = _Proof(proven, proven, self._new_framer())
         self._begin(self._new_chain(start, proven), self._new_framer(inside=mark.inside), start)
@@ -144,11 +147,11 @@ class Tail:
     def _new_framer(self, *, inside: bool = False) -> Framer:
         return Framer(self.options.delimiter, self.options.max_record, inside=inside)
 
-    def _new_chain(self, start: Position, proven: Position, *, unproven: int = 0, watch: int | None = None) -> Chain:
+    def _new_chain(self, start: Position, proven: Position, *, watch: int | None = None) -> Chain:
         if self.options.integrity is Integrity.OFF:
-            return Chain(Position(start.offset, None, start.generation), proven=proven)
+            return Chain(start, proven=proven, checked=False)
         if start.crc64 is not None:
-            return Chain(start, proven=proven, unproven=unproven, watch=watch)
+            return Chain(start, proven=proven, watch=watch)
         chain = Chain(start, proven=proven, links=self._anchors, watch=watch)
         chain.feed(b"")
         return chain
@@ -173,7 +176,9 @@ class Tail:
     @property
     def claim(self) -> Claim | None:
         """With `Integrity.FULL`, what is to be proven by the bytes below the start (`prove_beginning`)."""
-        return self._claim if self.options.integrity is Integrity.FULL else None
+        claim = self._chain.position.claim
+        stated = claim is not None and claim.stated is not None
+        return claim if stated and self.options.integrity is Integrity.FULL else None
 
     @property
     def idle(self) -> bool:
@@ -240,12 +245,20 @@ class Tail:
         self._begin_at(self._mark)
         self._due = now
 
-    def prove_beginning(self, claim: Claim) -> None:
-        """The bytes below the start were read, and `claim` holds. One about an object that is over is nothing."""
-        if claim == self._claim:
-            self._claim = None
-            self._chain.vouch()
-            self._events.append(Verified(self._chain.proven, 0))
+    def prove_beginning(self, claim: Claim, beginning: int) -> None:
+        """The bytes below the start were read, `beginning` is their CRC-64, and `claim` holds.
+
+        One about an object that is over, or about a reading that was taken back, is nothing.
+        """
+        if claim != self.claim:
+            return
+        self._chain.vouch(claim, beginning)
+        self._mark = self._mark.vouched(claim, beginning)
+        self._safe, self._cut = self._safe.vouched(claim, beginning), self._cut.vouched(claim, beginning)
+        self._proof = self._proof.vouched(claim, beginning)
+        self._ends = deque(end.vouched(claim, beginning) for end in self._ends)
+        self._emitted = deque(one._replace(then=one.then.vouched(claim, beginning)) for one in self._emitted)
+        self._events.append(Verified(self._chain.proven))
 
     def acknowledge(self, batch: Batch) -> None:
         """The sink took `batch`. Raises ValueError unless it is the next one in order: nothing is stepped over."""
@@ -481,7 +494,7 @@ class Tail:
 
     def _batch(self, frame: Frame, boundary: Position) -> Batch:
         start = boundary.offset - len(frame.data)
-        proven = self._chain.proven.offset >= boundary.offset and start >= self._chain.unproven
+        proven = self._chain.proven.offset >= boundary.offset and start >= self._chain.proven.unproven
         return Batch(
             self.ref,
             self._generation,
@@ -497,7 +510,6 @@ class Tail:
 
     def _note_proof(self) -> None:
         proven = self._chain.proven
-        self._claim = self._chain.claim or self._claim
         while self._ends and self._ends[0].offset <= proven.offset:
             self._safe = self._ends.popleft()
         if self._cut.offset <= proven.offset:
@@ -510,7 +522,7 @@ class Tail:
         if proven.offset > self._told.offset or (self._resumed and self._chain.confirmed):
             self._told, self._resumed = proven, False
             self._restarts = 0
-            self._events.append(Verified(proven, self._chain.unproven))
+            self._events.append(Verified(proven))
 
     def _marked(self, delivered: Position, inside: bool) -> Mark:
         verified = self._safe if self._safe.offset <= delivered.offset else self._mark.verified
@@ -574,11 +586,11 @@ class Tail:
         self._emitted.clear()
 
     def _rewind(self, found: Break, now: float) -> None:
-        readings, proof, broken = self._readings, self._proof, self._chain
-        if proof.position.crc64 is None and broken.proven.crc64 is not None:
+        readings, proof, claim = self._readings, self._proof, self._chain.position.claim
+        if proof.position.crc64 is None and claim is not None and claim.stated is not None:
             # What tied the loose chain must tie it again, or the next reading would trust anything.
-            self._anchors = (Link(broken.proven.offset, broken.proven.crc64),)
-        chain = self._new_chain(proof.position, proof.position, unproven=broken.unproven, watch=found.size)
+            self._anchors = (Link(claim.size, claim.stated),)
+        chain = self._new_chain(proof.position, proof.position, watch=found.size)
         self._begin(chain, proof.framer.before(len(proof.framer.kept)), proof.cut)
         self._break, self._readings = found, readings
         self._target = found.size

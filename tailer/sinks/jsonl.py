@@ -127,10 +127,10 @@ def _line(ref: ObjectRef, fields: dict[str, object]) -> bytes:
 def _fields(event: Event) -> dict[str, object] | None:
     """What the line of an event says, but for the object; CRC-64s as text, since readers round big numbers."""
     match event:
-        case Verified(position, unproven):
+        case Verified(position):
             crc64 = None if position.crc64 is None else str(position.crc64)
             place = {"generation": position.generation, "offset": position.offset}
-            return {"type": "verified", **place, "crc64": crc64, "unproven": unproven}
+            return {"type": "verified", **place, "crc64": crc64, "unproven": position.unproven}
         case Rewound(generation, to, end):
             return {"type": "rewound", "generation": generation, "to": to, "end": end}
         case Appeared(generation, meta):

@@ -12,7 +12,7 @@ from tailer.cli.start import Skipping, Start, find_start
 from tailer.core import crc64
 from tailer.core.events import Batch, Rewound, Verified
 from tailer.core.options import Integrity
-from tailer.core.position import Link, Mark, ObjectMeta, ObjectRef, Position, Window
+from tailer.core.position import Claim, Link, Mark, ObjectMeta, ObjectRef, Position, Window
 from tailer.errors import ChainBroken, ObjectNotFound, ObjectReplaced, RangeNotSatisfiable
 
 if TYPE_CHECKING:
@@ -80,7 +80,9 @@ def test_last_lines_are_in_hand_and_unproven() -> None:
     reader = Changing(LINES)
     start = _start(reader, Amount(2))
     assert start.ready == _batch(59_988, b"09998\n09999\n", verified=False)
-    assert (start.mark, start.complete) == (_at(LINES), True)
+    claim = Claim(59_988, 60_000, crc64.update(b"09998\n09999\n"), crc64.update(LINES))
+    assert (start.mark, start.complete) == (Mark.at(Position(60_000, crc64.update(LINES), claim=claim)), True)
+    assert start.mark.unproven == 12
     assert reader.requests == ["HEAD", "bytes=43616-59999"]
 
 
@@ -174,7 +176,7 @@ def test_strict_reads_from_the_first_byte() -> None:
 
 def test_for_records_nothing_is_in_hand() -> None:
     start = _start(Changing(LINES), Amount(1), in_hand=False)
-    assert start.mark == Mark.at(Position(59_994, None))
+    assert start.mark == Mark.at(Position.unread(59_994))
     assert start.links == (Link(60_000, crc64.update(LINES)),)
     assert start.ready is None
 
@@ -188,12 +190,17 @@ def test_from_the_first_byte_costs_nothing() -> None:
 
 def test_from_a_byte() -> None:
     start = _start(Changing(LINES), Amount(11, lines=False, from_start=True))
-    assert (start.mark, start.skip_bytes) == (Mark.at(Position(10, None)), 10)
+    assert (start.mark, start.skip_bytes) == (Mark.at(Position.unread(10)), 10)
 
 
 def test_from_a_byte_that_is_not_there() -> None:
     start = _start(Changing(b"abc"), Amount(11, lines=False, from_start=True))
-    assert (start.mark, start.complete, start.skip_bytes) == (_at(b"abc"), True, 10)
+    assert (start.mark, start.complete, start.skip_bytes) == (
+        Mark.at(Position.unread(3, crc64.update(b"abc"))),
+        True,
+        10,
+    )
+    assert start.mark.unproven == 0, "nothing is output of what was not read"
 
 
 def test_empty_object() -> None:

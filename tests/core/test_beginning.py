@@ -7,16 +7,16 @@ from hypothesis import strategies as st
 
 from tailer.core import crc64
 from tailer.core.beginning import Beginning
-from tailer.core.chain import Chain, Claim
-from tailer.core.position import Link, Position
+from tailer.core.chain import Chain
+from tailer.core.position import Claim, Link, Position
 
 
 def claimed(data: bytes, start: int, tied_at: int) -> Claim:
     """The claim of a chain that began at `start` and met its first link at `tied_at`."""
     chain = Chain(Position(start, None), links=[Link(tied_at, crc64.update(data[:tied_at]))])
     assert chain.feed(data[start:]) is None
-    assert chain.claim is not None
-    return chain.claim
+    assert chain.position.claim is not None
+    return chain.position.claim
 
 
 def read(beginning: Beginning, data: bytes, most: int) -> bool | None:
@@ -52,5 +52,5 @@ def test_wrong_bytes_behind_the_start_do_not_hold_either(data: bytes, draw: st.D
     wrong[at] ^= 1
     chain = Chain(Position(start, None), links=[Link(len(data), crc64.update(data))])
     chain.feed(bytes(wrong[start:]))
-    assert chain.claim is not None
-    assert read(Beginning(chain.claim), data, len(data)) is False
+    assert chain.position.claim is not None
+    assert read(Beginning(chain.position.claim), data, len(data)) is False

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tailer.core import crc64
 from tailer.core.chain import Break, Chain
-from tailer.core.position import Link, Position
+from tailer.core.position import Claim, Link, Position
 
 contents = st.binary(min_size=1, max_size=400)
 
@@ -41,7 +41,7 @@ def test_true_links_hold_wherever_they_lie_and_however_the_bytes_come(data: byte
     assert chain.position == Position(len(data), crc64.update(data))
     assert chain.proven.offset == max(sizes, default=0)
     assert chain.proven.crc64 == crc64.update(data[: chain.proven.offset])
-    assert chain.unproven == 0
+    assert chain.position.unproven == 0
 
 
 @given(contents, st.data())
@@ -73,8 +73,9 @@ def test_a_loose_chain_is_tied_by_the_first_link_and_checked_by_the_second(data:
     chain = Chain(Position(start, None), links=[link(data, tie), link(data, end)])
     assert feed(chain, cuttings(data[start:end], draw)) is None
     assert chain.feed(b"") is None
-    assert chain.unproven == tie
-    assert chain.position == chain.proven == Position(end, crc64.update(data[:end]))
+    claim = Claim(start, tie, crc64.update(data[start:tie]), crc64.update(data[:tie]))
+    assert chain.position == chain.proven == Position(end, crc64.update(data[:end]), claim=claim)
+    assert chain.position.unproven == tie
 
 
 def test_a_loose_chain_breaks_at_the_second_link_when_the_object_is_another() -> None:
@@ -88,10 +89,31 @@ def test_a_loose_chain_breaks_at_the_second_link_when_the_object_is_another() ->
 
 def test_what_a_loose_chain_read_before_its_tie_stays_unproven() -> None:
     chain = Chain(Position(4, None))
-    assert chain.unproven == 4
+    assert chain.position.unproven == 4
     chain.expect(Link(9, 1234))
     assert chain.feed(b"whate") is None
-    assert (chain.unproven, chain.proven) == (9, Position(9, 1234))
+    assert chain.proven == Position(9, 1234, claim=Claim(4, 9, crc64.update(b"whate"), 1234))
+
+
+@given(contents, st.data())
+def test_a_loose_chain_that_is_cut_anywhere_claims_what_one_that_is_not_cut_claims(
+    data: bytes, draw: st.DataObject
+) -> None:
+    start, cut, tie, end = sorted(draw.draw(st.lists(st.integers(0, len(data)), min_size=4, max_size=4)))
+    whole = Chain(Position.unread(start), links=[link(data, tie)])
+    first = Chain(Position.unread(start))
+    assert first.feed(data[start:cut]) is None
+    second = Chain(first.position, links=[link(data, tie)])
+    for chain, at in ((whole, start), (second, cut)):
+        assert chain.feed(data[at:end]) is None
+        assert chain.feed(b"") is None
+    assert second.position == whole.position
+
+
+def test_a_chain_that_is_not_checked_knows_no_crc() -> None:
+    chain = Chain(Position(4, 7), checked=False)
+    assert chain.feed(b"abc") is None
+    assert chain.position == Position(7, None)
 
 
 def test_a_link_at_the_very_position_is_checked_by_an_empty_feed() -> None:

@@ -31,7 +31,7 @@ from tailer.core.events import (
     Wait,
 )
 from tailer.core.options import Follow, Integrity, Poll, TailOptions
-from tailer.core.position import Link, Mark, ObjectMeta, Position
+from tailer.core.position import Claim, Link, Mark, ObjectMeta, Position
 from tailer.core.ranges import ByteRange
 from tailer.core.schedule import Pace
 from tailer.core.tail import Tail
@@ -793,8 +793,9 @@ def test_a_start_in_the_middle_is_tied_by_the_statement_that_chose_it() -> None:
     anchor = Link(8, crc64.update(data[:8]))
     player = follow(data, NAME, Mark.at(Position(4, None)), links=[anchor])
     assert player.held() == b"456789"
-    assert player.of(Verified) == [Verified(position(data), unproven=8)]
-    assert player.tail.mark.delivered == position(data)
+    claimed = changed(position(data), claim=Claim(4, 8, crc64.update(b"4567"), anchor.crc64))
+    assert player.of(Verified) == [Verified(claimed)]
+    assert player.tail.mark == Mark.at(claimed)
 
 
 def test_a_start_in_the_middle_finds_out_that_the_object_was_replaced_meanwhile() -> None:
@@ -1006,7 +1007,8 @@ def test_what_was_never_read_stays_unproven_through_a_second_reading() -> None:
     player.service.gets.append(flip_crc)
     player.service.data = data
     player.poll()
-    assert player.of(Verified) == [Verified(position(data[:8]), 8), Verified(position(data), 8)]
+    assert [event.position.offset for event in player.of(Verified)] == [8, 10]
+    assert [event.position.unproven for event in player.of(Verified)] == [8, 8]
 
 
 def test_the_unfinished_record_of_a_deleted_object_is_handed_on_when_another_appears() -> None:
@@ -1104,3 +1106,86 @@ def test_it_never_spins_and_one_shot_always_ends(
         if isinstance(action, Wait):
             player.now = action.until
     assert options.follow is not Follow.NO, "one-shot reading that never ends"
+
+
+# --- what only the beginning can prove
+
+FULL = changed(NAME, integrity=Integrity.FULL)
+OLD = b"....aa\nbb\ncc\ndd\nee\nff\ngg\nhh\n"
+
+
+def from_byte_4(options: TailOptions, tie: int, *spoilt: Any, data: bytes = OLD) -> Player:
+    """A start at byte 4 that the statement on the first `tie` bytes ties; the answers are `spoilt` in turn."""
+    service = Service(data)
+    service.gets.extend(spoilt)
+    player = Player(service, options, Mark.at(Position.unread(4)), links=[Link(tie, crc64.update(data[:tie]))])
+    player.settle()
+    return player
+
+
+@pytest.mark.parametrize("tie", range(4, len(OLD) + 1))
+@pytest.mark.parametrize("at", range(6))
+@pytest.mark.parametrize("delimiter", [None, b"\n"])
+def test_after_a_rewind_the_claim_is_of_all_that_was_handed_out(tie: int, at: int, delimiter: bytes | None) -> None:
+    options = changed(FULL, delimiter=delimiter, max_window=5, max_depth=1)
+    player = from_byte_4(options, tie, *[None] * at, flip_data(1))
+    claim = player.tail.claim
+    assert claim is not None
+    assert claim.start == 4
+    assert claim.crc64 == crc64.update(player.held()[: claim.size - 4])
+    assert player.tail.mark.delivered.claim == claim
+
+
+def test_with_the_beginning_all_that_was_kept_is_proven() -> None:
+    player = from_byte_4(changed(FULL, delimiter=b"\n"), 12, data=OLD + b"ii")
+    mark, claim = player.tail.mark, player.tail.claim
+    assert claim is not None
+    assert (mark.delivered.unproven, mark.unproven) == (claim.size, claim.size - 4)
+    player.tail.prove_beginning(claim, crc64.update(OLD[:4]))
+    player.settle()
+    assert player.events[-1] == Verified(position(OLD + b"ii"))
+    assert player.tail.claim is None
+    assert player.tail.mark == Mark.at(position(OLD))
+    assert player.tail.mark.unproven == 0
+
+
+def test_the_beginning_proves_what_was_delivered_below_the_first_statement() -> None:
+    """Whose CRC-64 was not known, since nothing stated it."""
+    player = from_byte_4(changed(FULL, delimiter=b"\n"), 9, data=OLD[:9])
+    assert player.tail.mark.delivered == Position(7, None, claim=Claim(4, 7, crc64.update(b"aa\n"), None))
+    assert player.tail.claim is not None
+    player.tail.prove_beginning(player.tail.claim, crc64.update(OLD[:4]))
+    assert player.tail.mark == Mark.at(position(OLD[:7]))
+
+
+def test_a_claim_of_an_object_that_is_over_proves_nothing() -> None:
+    player = from_byte_4(FULL, 12)
+    claim = player.tail.claim
+    assert claim is not None
+    player.service.put(b"another", type="Normal")
+    player.poll()
+    player.forget()
+    player.tail.prove_beginning(claim, 0)
+    player.settle()
+    assert player.events == []
+
+
+@pytest.mark.parametrize("stop", range(4, len(OLD)))
+@pytest.mark.parametrize("delimiter", [None, b"\n"])
+def test_a_stop_anywhere_loses_nothing_of_what_is_not_proven(stop: int, delimiter: bytes | None) -> None:
+    """The mark of a reading that saw no statement, or one, goes on in another; both together are one claim."""
+    options = changed(FULL, delimiter=delimiter)
+    player = from_byte_4(options, 12, data=OLD[:stop]) if stop >= 12 else from_byte_4(options, stop, data=OLD[:stop])
+    again = Player(Service(OLD), options, player.tail.mark)
+    again.settle()
+    claim, held = again.tail.claim, player.held() + again.held()
+    assert held == OLD[4:]
+    assert claim is not None
+    assert claim == Claim(4, claim.size, crc64.update(OLD[4 : claim.size]), crc64.update(OLD[: claim.size]))
+    assert again.of(Verified)[-1].position == changed(position(OLD), claim=claim)
+
+
+def test_without_checks_nothing_is_known_of_what_was_read() -> None:
+    player = follow(OLD, changed(NAME, integrity=Integrity.OFF), Mark.at(Position.unread(4)))
+    assert player.tail.mark.delivered == Position(len(OLD), None)
+    assert player.tail.mark.delivered.unproven == len(OLD)

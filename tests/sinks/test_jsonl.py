@@ -28,7 +28,7 @@ from tailer.core.events import (
     Unproven,
     Verified,
 )
-from tailer.core.position import ObjectMeta, ObjectRef, Position
+from tailer.core.position import Claim, ObjectMeta, ObjectRef, Position
 from tailer.errors import ConnectionLost, ObjectNotFound, Throttled
 from tailer.sinks.jsonl import JsonLines, encode, encode_failure
 
@@ -39,7 +39,7 @@ HOSTILE = ObjectRef("b", 'a"\n\x1b[31m\x9b\u202e\\日#0:1-2')
 THROTTLED = Throttled("slow down", status=503, code="RequestLimited", request_id="6A", retry_after=2.0)
 
 EVENTS: list[Event] = [
-    Verified(Position(12, update(b"hello"), 1), 3),
+    Verified(Position(12, update(b"hello"), 1, Claim(2, 3, 4, 5))),
     Verified(Position(12, None, 0)),
     Rewound(0, 5, 12),
     Appeared(0, ObjectMeta(12)),
