@@ -41,6 +41,10 @@ def _is_plain(character: str) -> bool:
     return character.isprintable()
 
 
+def _harmless(text: str) -> str:
+    return "".join(character if character.isprintable() else _escaped(character) for character in text)
+
+
 def _escaped(character: str) -> str:
     if ord(character) in _ESCAPES:
         return _ESCAPES[ord(character)]
@@ -59,8 +63,7 @@ class Messages:
 
     def say(self, text: object) -> None:
         """One line, whatever `text` holds."""
-        line = "".join(character if character.isprintable() else _escaped(character) for character in str(text))
-        self.write(f"{self._name}: {line}\n")
+        self.write(f"{self._name}: {_harmless(str(text))}\n")
 
     def debug(self, text: object) -> None:
         """A line for --debug alone."""
@@ -72,7 +75,7 @@ class Messages:
         if self.debugging:
             import traceback
 
-            self.write("".join(traceback.format_exception(error)))
+            self.write("\n".join(map(_harmless, "".join(traceback.format_exception(error)).split("\n"))))
 
     def write(self, text: str) -> None:
         """`text` as it is, after `before`."""

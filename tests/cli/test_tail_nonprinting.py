@@ -18,6 +18,7 @@ from tailer.cli.output import Printer, RawSink, Visible
 from tailer.core.events import Batch, Rewound
 from tailer.core.position import ObjectRef
 from tailer.errors import UsageError
+from tailer.local import Fault
 from tailer.sinks.stdout import OutputStream
 
 if TYPE_CHECKING:
@@ -146,6 +147,20 @@ def test_a_follow_shows_a_character_when_it_is_whole(oss_tail: OssTail) -> None:
 def test_who_works_with_the_bytes_gets_the_bytes(more: list[str]) -> None:
     with pytest.raises(UsageError, match="--show-nonprinting is for people to look at"):
         parse(["--show-nonprinting", *more, "oss://b/k"])
+
+
+def test_a_name_is_harmless_in_a_traceback(oss_tail: OssTail) -> None:
+    """Of an object whose bytes are not those that its CRC-64 is of: every error about it names it."""
+    address = oss_tail.renew(f"nonprinting/{NASTY.replace(chr(0), '')}", b"content\n" * 100)
+    oss_tail.server.faults.add(Fault("flip-crc"))
+    try:
+        done = oss_tail.here(["-c", "+1", "--debug", address])
+    finally:
+        oss_tail.server.faults.clear()
+    assert done.status == 3
+    assert "Traceback" in done.stderr
+    assert "\\033[2J" in done.stderr
+    assert done.stderr.replace("\n", "").isprintable()
 
 
 def test_names_are_harmless_on_every_way(oss_tail: OssTail) -> None:
