@@ -20,11 +20,12 @@ import sqlite3
 import tempfile
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tailer.core.position import Mark, ObjectRef, Position
+from tailer.core.position import Claim, Mark, ObjectRef, Position
 from tailer.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ _UINT64 = 1 << 64
 
 # Step n takes a file from version n to n + 1. A step that was released is never changed.
 _MIGRATIONS = (
-    """
+    (
+        """
     CREATE TABLE checkpoint (
         consumer_group TEXT NOT NULL,
         scheme TEXT NOT NULL,
@@ -59,11 +61,18 @@ _MIGRATIONS = (
         PRIMARY KEY (consumer_group, scheme, bucket, key)
     ) WITHOUT ROWID
     """,
+    ),
+    # What a process of version 1 wrote before, and what one writes that still has the file open, is unknown.
+    (
+        "ALTER TABLE checkpoint ADD COLUMN delivered_claim TEXT DEFAULT 'unknown'",
+        "ALTER TABLE checkpoint ADD COLUMN verified_claim TEXT DEFAULT 'unknown'",
+    ),
 )
+_UNKNOWN = "unknown"
 
 _COLUMNS = (
     "consumer_group, scheme, bucket, key, delivered, delivered_crc64, generation, "
-    "verified, verified_crc64, verified_generation, inside, committed_at"
+    "verified, verified_crc64, verified_generation, inside, committed_at, delivered_claim, verified_claim"
 )
 
 
@@ -131,7 +140,7 @@ class Checkpoints:
     def restore(self, kept: Iterable[Checkpoint]) -> None:
         """Keep what was exported, each with its own time, for this group: all or none. Raises CheckpointError."""
         values = [_row(self.group, one) for one in kept]
-        holes = ", ".join("?" * 12)
+        holes = ", ".join("?" * 14)
         with self._transaction():
             self._database.executemany(f"REPLACE INTO checkpoint ({_COLUMNS}) VALUES ({holes})", values)
 
@@ -228,7 +237,7 @@ def encode(checkpoint: Checkpoint) -> str:
 
 
 def decode(line: str) -> Checkpoint:
-    """What `encode` made. Raises ConfigError for anything else."""
+    """What `encode` made, of this version or an older one. Raises ConfigError for anything else."""
     try:
         data = json.loads(line)
         ref = ObjectRef(**{name: _typed(data["object"], name, str) for name in ("bucket", "key", "scheme")})
@@ -237,6 +246,8 @@ def decode(line: str) -> Checkpoint:
             _position_from_json(data["verified"]),
             bool(_typed(data, "inside", bool)),
         )
+        if "claim" not in data["delivered"]:
+            mark = _unrecorded(mark)
         when = float(_typed(data, "committed_at", int, float))
         checkpoint = Checkpoint(_typed(data, "group", str), ref, mark, when)
     except (ValueError, KeyError, TypeError) as error:
@@ -245,16 +256,48 @@ def decode(line: str) -> Checkpoint:
     return checkpoint
 
 
-def _position_to_json(position: Position) -> dict[str, int | str | None]:
-    crc = None if position.crc64 is None else str(position.crc64)
-    return {"offset": position.offset, "crc64": crc, "generation": position.generation}
+def _position_to_json(position: Position) -> dict[str, object]:
+    return {
+        "offset": position.offset,
+        "crc64": _text(position.crc64),
+        "generation": position.generation,
+        "claim": _claim_to_json(position.claim),
+    }
+
+
+def _claim_to_json(claim: Claim | None) -> dict[str, object] | None:
+    if claim is None:
+        return None
+    return {"start": claim.start, "size": claim.size, "crc64": _text(claim.crc64), "stated": _text(claim.stated)}
 
 
 def _position_from_json(data: Any) -> Position:
     offset, generation = (_typed(data, name, int) for name in ("offset", "generation"))
     if not (0 <= offset < 1 << 63 and 0 <= generation < 1 << 63):
         raise ValueError(f"no offset or no generation: {offset}, {generation}")
-    return Position(offset, _crc(data["crc64"]), generation)
+    return Position(offset, _crc(data["crc64"]), generation, _claim_from_json(data.get("claim"), offset))
+
+
+def _claim_from_json(data: Any, offset: int) -> Claim | None:
+    """What is not proven of the bytes below `offset`. Raises ValueError, KeyError or TypeError."""
+    if data is None:
+        return None
+    start, size = (_typed(data, name, int) for name in ("start", "size"))
+    crc64 = _crc(data["crc64"])
+    if not 0 < start <= size <= offset or crc64 is None:
+        raise ValueError(f"no claim about {offset} bytes: {data}")
+    return Claim(start, size, crc64, _crc(data["stated"]))
+
+
+def _unrecorded(mark: Mark) -> Mark:
+    """A mark of a version that kept no claims: where its reading began is not known, and so nothing vouches for it."""
+    delivered, verified = mark.delivered, mark.verified
+    proven = Position.unread(verified.offset, verified.crc64, verified.generation)
+    if None in (delivered.crc64, verified.crc64) or delivered.generation != verified.generation:
+        behind = Position.unread(delivered.offset, delivered.crc64, delivered.generation)
+    else:
+        behind = replace(delivered, claim=proven.claim)
+    return Mark(behind, proven, mark.inside)
 
 
 def _typed(data: Any, name: str, *types: type) -> Any:
@@ -262,6 +305,10 @@ def _typed(data: Any, name: str, *types: type) -> Any:
     if type(value) not in types:
         raise TypeError(f"{name} is {value!r}")
     return value
+
+
+def _text(crc: int | None) -> str | None:
+    return None if crc is None else str(crc)
 
 
 def _crc(text: object) -> int | None:
@@ -277,12 +324,12 @@ def _crc(text: object) -> int | None:
 
 def _row(group: str, checkpoint: Checkpoint) -> tuple[object, ...]:
     ref, mark = checkpoint.ref, checkpoint.mark
-    crcs = [None if place.crc64 is None else str(place.crc64) for place in (mark.delivered, mark.verified)]
+    places = mark.delivered, mark.verified
     return (
         *(group, ref.scheme, ref.bucket, ref.key),
-        *(mark.delivered.offset, crcs[0], mark.delivered.generation),
-        *(mark.verified.offset, crcs[1], mark.verified.generation),
+        *(value for place in places for value in (place.offset, _text(place.crc64), place.generation)),
         *(mark.inside, checkpoint.committed_at),
+        *(None if place.claim is None else json.dumps(_claim_to_json(place.claim)) for place in places),
     )
 
 
@@ -296,13 +343,23 @@ def _checkpoint(
     delivered: int, delivered_crc: str | None, generation: int,
     verified: int, verified_crc: str | None, verified_generation: int,
     inside: int, committed_at: float,
+    delivered_claim: str | None, verified_claim: str | None,
 ) -> Checkpoint:  # fmt: skip
     mark = Mark(
-        Position(delivered, _crc(delivered_crc), generation),
-        Position(verified, _crc(verified_crc), verified_generation),
+        Position(delivered, _crc(delivered_crc), generation, _claim(delivered_claim, delivered)),
+        Position(verified, _crc(verified_crc), verified_generation, _claim(verified_claim, verified)),
         bool(inside),
     )
+    if _UNKNOWN in (delivered_claim, verified_claim):
+        mark = _unrecorded(mark)
     return Checkpoint(group, ObjectRef(bucket, key, scheme), mark, committed_at)
+
+
+def _claim(text: str | None, offset: int) -> Claim | None:
+    try:
+        return None if text in (None, _UNKNOWN) else _claim_from_json(json.loads(text), offset)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"no claim: {text!r}") from error
 
 
 # --- the file
@@ -355,6 +412,8 @@ def _open_existing(path: Path, *, writable: bool = False) -> sqlite3.Connection:
         _check_content(path, database)
         if writable:
             _prepare(database)
+        elif (version := _version(database)) < len(_MIGRATIONS):
+            database = _migrated_copy(database, version)
     except BaseException as error:
         database.close()
         if isinstance(error, sqlite3.Error):
@@ -423,9 +482,18 @@ def _prepare(database: sqlite3.Connection) -> None:
 def _migrate(database: sqlite3.Connection, version: int) -> None:
     """Every step that the file lacks, all of them or none."""
     with _transaction(database):
-        for step in _MIGRATIONS[version:]:
-            database.execute(step)
+        for statement in chain.from_iterable(_MIGRATIONS[version:]):
+            database.execute(statement)
         database.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
+
+
+def _migrated_copy(database: sqlite3.Connection, version: int) -> sqlite3.Connection:
+    """In memory, and up to date, of a file that nobody may change. Takes `database` over."""
+    copy = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    with contextlib.closing(database):
+        copy.executescript("\n".join(database.iterdump()))
+    _migrate(copy, version)
+    return copy
 
 
 def _version(database: sqlite3.Connection) -> int:

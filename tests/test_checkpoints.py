@@ -215,17 +215,17 @@ def test_a_file_that_may_only_be_read(path: Path) -> None:
 
 def test_an_older_file_is_brought_up_to_date_whole_or_not_at_all(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made(path)
-    steps = (*checkpoints._MIGRATIONS, "ALTER TABLE checkpoint ADD COLUMN note TEXT")
-    monkeypatch.setattr(checkpoints, "_MIGRATIONS", (*steps, "no SQL"))
+    steps = (*checkpoints._MIGRATIONS, ("ALTER TABLE checkpoint ADD COLUMN note TEXT",))
+    monkeypatch.setattr(checkpoints, "_MIGRATIONS", (*steps, ("no SQL",)))
     with pytest.raises(ConfigError, match="syntax"):
         own(path)
     monkeypatch.setattr(checkpoints, "_MIGRATIONS", steps)
     with own(path) as mine:
         assert mine.load(A) == MARK
-        assert mine._database.execute("PRAGMA user_version").fetchone() == (2,)
+        assert mine._database.execute("PRAGMA user_version").fetchone() == (3,)
         assert mine._database.execute("SELECT note FROM checkpoint").fetchall() == [(None,), (None,)]
     monkeypatch.undo()
-    with pytest.raises(ConfigError, match="version 2"):
+    with pytest.raises(ConfigError, match="version 3"):
         own(path)
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tailer.checkpoints import Checkpoint
-    from tailer.core.position import ObjectRef
+    from tailer.core.position import ObjectRef, Position
     from tailer.oss.address import Address
     from tailer.verify import Comparison
 
@@ -118,7 +118,7 @@ def _add_verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def _list(options: argparse.Namespace) -> int:
     from tailer.checkpoints import read_all
 
-    rows: list[tuple[str, ...]] = [("GROUP", "DELIVERED", "VERIFIED", "GENERATION", "COMMITTED", "OBJECT")]
+    rows: list[tuple[str, ...]] = [("GROUP", "DELIVERED", "VERIFIED", "UNPROVEN", "GENERATION", "COMMITTED", "OBJECT")]
     rows += [_row(one) for one in read_all(options.file, options.group)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
@@ -128,7 +128,8 @@ def _list(options: argparse.Namespace) -> int:
 
 def _row(one: Checkpoint) -> tuple[str, ...]:
     mark = one.mark
-    offsets = (str(mark.delivered.offset), str(mark.verified.offset), str(mark.delivered.generation))
+    delivered = mark.delivered
+    offsets = map(str, (delivered.offset, mark.verified.offset, delivered.unproven, delivered.generation))
     return _printable(one.group), *offsets, _time(one.committed_at), _printable(str(one.ref))
 
 
@@ -152,11 +153,16 @@ def _print_one(one: Checkpoint) -> None:
         ("group", _printable(one.group)),
         ("delivered", f"{mark.delivered.offset} bytes, CRC-64 {_crc(mark.delivered.crc64)}"),
         ("verified", f"{mark.verified.offset} bytes, CRC-64 {_crc(mark.verified.crc64)}"),
+        ("unproven", _unproven(mark.delivered)),
         ("generation", str(mark.delivered.generation)),
         ("inside a record", "yes" if mark.inside else "no"),
         ("committed", _time(one.committed_at)),
     ):
         print(f"  {name:<16} {value}")
+
+
+def _unproven(place: Position) -> str:
+    return f"the first {place.unproven} bytes" if place.unproven else "nothing"
 
 
 def _reset(options: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ import pytest
 from tailer.checkpoints import Checkpoints, read_all
 from tailer.cli.service import main
 from tailer.core import crc64
-from tailer.core.position import Mark, ObjectRef, Position
+from tailer.core.position import Claim, Mark, ObjectRef, Position
 from tailer.local import Fault
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Run = Callable[..., tuple[int, str, str]]
 
 A, B = ObjectRef("bucket", "a.log"), ObjectRef("bucket", "odd\x1b[1m key")
-MARK = Mark(Position(50, 2**64 - 1, 3), Position(40, None, 3))
+MARK = Mark(Position(50, 2**64 - 1, 3, Claim(2, 5, 6, 7)), Position(40, None, 3))
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_list_shows_every_group_and_no_control_character(run: Run, state: Path) 
     status, out, err = run("checkpoints", "list", state)
     assert (status, err) == (0, "")
     assert len(out.splitlines()) == 5
-    assert out.splitlines()[1].split()[:4] == ["b/2", "50", "40", "3"]
+    assert out.splitlines()[1].split()[:5] == ["b/2", "50", "40", "5", "3"]
     assert "\x1b" not in out
     assert len(run("checkpoints", "list", state, "--group", "b/2")[1].splitlines()) == 3
 
@@ -65,6 +65,7 @@ def test_show_says_all_of_one_object(run: Run, state: Path) -> None:
     assert status == 0
     assert f"50 bytes, CRC-64 {2**64 - 1}" in out
     assert "40 bytes, CRC-64 unknown" in out
+    assert "unproven         the first 5 bytes\n" in out
     assert out.count("group") == 1
 
 
