@@ -278,12 +278,11 @@ class Consumer:
 
     def _keep_due(self, *, at_once: bool) -> None:
         """Commit what is processed, at once or in time."""
-        feeds = [feed for feed in self._feeds.values() if feed.processed is not None]
-        if not self._auto_commit or self._store is None or not feeds:
+        if not self._auto_commit or self._store is None:
             return
         left = self._kept_at + _AUTO_COMMIT_SECONDS - time.monotonic()
         if at_once or left <= 0:
-            self._keep(feeds)
+            self._keep([feed for feed in self._feeds.values() if feed.processed is not None])
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(left, self._on_time)
 
