@@ -14,7 +14,7 @@ import tailer
 
 
 def handle(batch: tailer.Batch) -> None:
-    print(f"{batch.object} {batch.start}-{batch.end}: {sum(1 for _ in batch.records)} records", flush=True)
+    print(f"{batch.object} {batch.start}-{batch.end}: {len(batch.records)} records", flush=True)
 
 
 def main(checkpoint: str, address: str) -> None:
