@@ -331,7 +331,7 @@ class Tail:
         if self._gone:
             self._gone = False
             self._due = now
-            if meta != known:
+            if meta != known and not _is_same_version(known, meta):
                 self._appear(known, meta, now)
             return True
         if known is not None and (changed := _changed(known, meta)):
@@ -346,7 +346,7 @@ class Tail:
             self._events.append(Grew(self._generation, self._chain.position.offset, meta.size))
 
     def _appear(self, known: ObjectMeta | None, meta: ObjectMeta, now: float) -> None:
-        """After it was missing: the very same object again needs no word, another one begins at 0."""
+        """After it was missing: the very same object, or version, again needs no word, another one begins at 0."""
         if known is not None or self._chain.position.offset:
             self._next_generation(now)
         self._grown_at = now
@@ -687,6 +687,13 @@ class Tail:
         self._due = self._pause
         self._readahead.restart()
         self._events.append(Failed(error, delay, self._attempt))
+
+
+def _is_same_version(known: ObjectMeta | None, meta: ObjectMeta) -> bool:
+    """Is it the version that a delete marker hid for a while? An append makes no other one ("null" is many's id)."""
+    if known is None or known.version_id in (None, "null"):
+        return False
+    return known.version_id == meta.version_id and known.size <= meta.size
 
 
 def _changed(known: ObjectMeta, meta: ObjectMeta) -> str | None:
