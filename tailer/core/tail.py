@@ -375,6 +375,8 @@ class Tail:
 
     def _unfinished(self) -> tuple[Batch, Position] | None:
         """The last record of an object that is over for us: proven, not handed out, and never to be ended."""
+        if self.options.integrity is Integrity.STRICT and self._handed_out > self._proof.cut.offset:
+            self._void()  # what the driver keeps back will never be proven; the part of it that is comes by itself
         if self.options.integrity is Integrity.OFF:
             last = _Proof(self._chain.position, self._cut, self._framer)
         else:
@@ -577,9 +579,11 @@ class Tail:
 
     def _void(self) -> None:
         """Take back what was handed out behind the last proof."""
-        cut = self._proof.cut
+        cut, proven = self._proof.cut, self._proof.position
         if self._handed_out > cut.offset:
             self._events.append(Rewound(self._generation, cut.offset, self._handed_out))
+            if proven.offset > cut.offset:
+                self._events.append(Verified(proven))
         if self._mark.delivered.offset > cut.offset:
             self._mark = self._marked(cut, self._proof.framer.inside)
         self._handed_out = cut.offset

@@ -1189,3 +1189,16 @@ def test_without_checks_nothing_is_known_of_what_was_read() -> None:
     player = follow(OLD, changed(NAME, integrity=Integrity.OFF), Mark.at(Position.unread(4)))
     assert player.tail.mark.delivered == Position(len(OLD), None)
     assert player.tail.mark.delivered.unproven == len(OLD)
+
+
+def test_strictly_the_end_of_an_object_that_is_replaced_while_more_of_it_is_read_comes_by_itself() -> None:
+    """What the driver keeps back begins with it, and would never be proven."""
+    player = follow(b"one\ntw", changed(LINES, integrity=Integrity.STRICT, max_window=6, max_depth=1))
+    player.service.data = b"one\ntwo\nthree\nfour\nfive\n"
+    player.service.gets.extend([None, lambda window: (*window[:2], changed(window[2], type="Normal"))])
+    player.forget()
+    player.poll()
+    void = [event for event in player.events if not isinstance(event, Grew)][:5]
+    assert [type(event) for event in void] == [Batch, Rewound, Verified, Batch, Replaced]
+    assert (void[1], void[2]) == (Rewound(0, 4, void[0].end), Verified(position(b"one\ntw")))
+    assert (bytes(void[3].data), void[3].verified) == (b"tw", True)

@@ -3,11 +3,18 @@
 The claims, whatever is appended, replaced, truncated, deleted, re-created, sealed, spoilt on the way, refused
 by the sink, or lost in a crash:
 
-1. what the mark calls verified is a true prefix of an object that stood under the name;
+1. what the mark calls verified is a true prefix of an object that stood under the name, but for the bytes that it
+   calls unproven; of these it knows the CRC-64 of what was handed out, in whatever pieces that was read;
 2. every byte under the delivered mark reached the sink, in order: no gap, and no overlap but what a `Rewound`
    event or a crash announced;
-3. what was said to be verified was handed out, all of it, before the word of the next object under the name;
-4. once the world is still and honest, the sink holds exactly the object.
+3. what was said to be verified was handed out, all of it, before the word of the next object under the name (with
+   `strict`, in whole batches);
+4. once the world is still and honest, the sink holds exactly the object, but for what is called unproven;
+5. with `full` nothing is unproven then, unless the world was dishonest before; with `strict` the sink was never given
+   a byte that is not true, unless a start in the middle made it unprovable; with `off` all this holds in a world that
+   refuses and cuts, but neither lies nor replaces.
+
+Half of the runs begin in the middle of the object. A crash loses all but the checkpoint, as it would be kept.
 """
 
 from __future__ import annotations
@@ -15,15 +22,20 @@ from __future__ import annotations
 import os
 import random
 from collections import deque
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tailer import errors
+from tailer.checkpoints import Checkpoint, decode, encode
 from tailer.core import crc64
+from tailer.core.beginning import Beginning
 from tailer.core.events import (
     Appeared,
     Batch,
     Cancel,
+    Event,
     Fetch,
     Head,
     Receive,
@@ -34,13 +46,18 @@ from tailer.core.events import (
     Verified,
     Wait,
 )
-from tailer.core.options import Follow, Poll, TailOptions
-from tailer.core.position import Mark, ObjectRef
+from tailer.core.options import Follow, Integrity, Poll, TailOptions
+from tailer.core.position import Claim, Link, Mark, ObjectRef, Position
 from tailer.core.ranges import ByteRange
 from tailer.core.schedule import Pace
 from tailer.core.tail import Tail
 from tests.model.world import Answer, World
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+REF = ObjectRef("b", "k")
+MODES = [*[Integrity.CHAIN] * 3, *[Integrity.FULL] * 3, Integrity.STRICT, Integrity.OFF]
 STEPS = int(os.environ.get("MODEL_STEPS", "120000"))
 RUN = 400
 SHARDS = 4
@@ -74,10 +91,14 @@ class Run:
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
-        self.world = World(self.chance, noise=self.chance.choice([0.0, 0.05, 0.3]))
+        integrity = self.chance.choice(MODES)
+        noise = self.chance.choice([0.0, 0.05, 0.3])
+        self.world = World(self.chance, noise=noise, spoils=integrity is not Integrity.OFF)
+        self.honest = noise == 0.0
         self.options = TailOptions(
             follow=Follow.NAME,
             retry=True,
+            integrity=integrity,
             poll=self.chance.choice(list(Poll)),
             delimiter=self.chance.choice([None, b"\n"]),
             max_record=self.chance.choice([4, 1000]),
@@ -87,15 +108,41 @@ class Run:
         )
         self.now = 0.0
         self.sink = Sink()
-        self.saved = Mark()
+        self.saved, self.links, self.start = Mark(), (), 0
+        if self.chance.random() < 0.5:
+            self.begin_in_the_middle()
         self.under_way: deque[tuple[ByteRange, Answer | errors.TailerError | None]] = deque()
         self.ended = False
         self.refusals = 0.03
         self.build()
 
+    def begin_in_the_middle(self) -> None:
+        """In each of the ways in which output can begin there; the sink has what was read to find it."""
+        for _ in range(self.chance.randint(1, 3)):
+            self.world.append()
+        assert self.world.current is not None
+        data = self.world.current.data
+        size, crc = len(data), crc64.update(data)
+        start = self.start = self.chance.randint(1, size)
+        kind = self.chance.randrange(4)
+        if kind == 0:
+            self.saved = Mark.at(Position(size, crc, claim=Claim(start, size, crc64.update(data[start:]), crc)))
+        elif kind == 1:
+            self.start = size
+            self.saved = Mark.at(Position.unread(size, crc))
+        else:
+            self.saved = Mark.at(Position.unread(start))
+            self.links = (Link(size, crc),) if kind == 2 else ()
+        self.sink.data[0] = bytes(start) + data[start : self.saved.delivered.offset]
+
     def build(self) -> None:
         """A new process: nothing is left but the saved mark and what the sink holds."""
-        self.tail = Tail(ObjectRef("b", "k"), self.options, self.saved, now=self.now)
+        self.saved = decode(encode(Checkpoint("g", REF, self.saved, 0.0))).mark
+        self.tail = Tail(REF, self.options, self.saved, now=self.now, links=self.links)
+        self.links = ()
+        self.kept: list[Batch] = []
+        self.proven = self.unproven = 0
+        self.beginning: Beginning | None = None
         self.under_way.clear()
         self.sink.expected = (self.saved.delivered.generation, self.saved.delivered.offset)
         self.told = self.sink.expected  # how far the present generation is said to be verified
@@ -108,12 +155,16 @@ class Run:
             self.build()
         elif draw < 0.25:
             self.answer_early()
+        elif draw < 0.35:
+            self.prove()
         else:
             self.work()
         self.check()
 
     def change_world(self) -> None:
         draw = self.chance.random()
+        if self.options.integrity is Integrity.OFF:
+            draw = 0.0 if draw < 0.99 else 1.0
         if draw < 0.80:
             self.world.append()
         elif draw < 0.85:
@@ -132,6 +183,24 @@ class Run:
             at = self.chance.choice(open_)
             asked, _ = self.under_way[at]
             self.under_way[at] = (asked, self.world.get(asked))
+
+    def prove(self) -> bool:
+        """A window of what lies below the start; false when there is none to read, or it does not fit."""
+        if (claim := self.tail.claim) is None:
+            return False
+        if self.beginning is None or self.beginning.claim != claim:
+            self.beginning = Beginning(claim)
+        answer = self.world.get(self.beginning.next_range(self.options.max_window))
+        if isinstance(answer, errors.TailerError):
+            return self.world.noise > 0
+        holds = self.beginning.feed(answer[1])
+        if holds:
+            self.tail.prove_beginning(claim, self.beginning.crc64)
+        elif self.beginning.misfits > 1:
+            assert not self.honest or len(self.world.history) > 1
+            self.beginning = None
+        self.deliver()
+        return holds is not False
 
     def work(self) -> None:
         """Do what the machine asks for."""
@@ -171,37 +240,71 @@ class Run:
             self.ended = True
         else:
             assert isinstance(action.error, errors.ChainBroken | errors.ProtocolError), action.error
-            assert self.world.noise or len(self.world.history) > 1
+            assert not self.honest or len(self.world.history) > 1
             self.build()
 
     def deliver(self) -> None:
         for event in self.tail.events():
-            if not isinstance(event, Batch):
-                if isinstance(event, Rewound):
-                    self.saved = self.tail.mark  # before the sink drops what it holds
-                self.sink.notice(event)
-                self.check_event(event)
-            elif self.chance.random() < self.refusals:
-                self.saved = self.tail.mark  # the sink refuses: drop the machine, begin from the mark
-                self.build()
-                return
-            else:
-                self.sink.write(event)
-                self.tail.acknowledge(event)
-                if event.verified:
-                    assert self.world.had_prefix(self.held(event.generation, event.end))
+            wait = self.options.integrity is Integrity.STRICT
+            for one in self.release(event) if wait else [event]:
+                if not isinstance(one, Batch):
+                    if isinstance(one, Rewound):
+                        self.saved = self.tail.mark  # before the sink drops what it holds
+                    self.sink.notice(one)
+                    self.check_event(one)
+                elif self.chance.random() < self.refusals:
+                    self.saved = self.tail.mark  # the sink refuses: drop the machine, begin from the mark
+                    self.build()
+                    return
+                else:
+                    self.hand_on(one)
         if self.chance.random() < 0.7:
             self.saved = self.tail.mark
 
+    def release(self, event: Event) -> Iterator[Event]:
+        """The strict way: what is not proven yet waits, and a rewind voids what waits."""
+        if isinstance(event, Batch):
+            self.kept.append(event)
+        elif isinstance(event, Verified):
+            self.proven, self.unproven = event.position.offset, event.position.unproven
+        elif isinstance(event, Rewound):
+            self.kept, self.proven, self.unproven = [], 0, 0
+            if self.sink.expected[1] > event.to:
+                yield replace(event, end=self.sink.expected[1])
+        elif isinstance(event, Replaced | Truncated | Appeared):
+            self.kept, self.proven, self.unproven = [], 0, 0
+        while self.kept and (self.kept[0].verified or self.kept[0].end <= self.proven):
+            batch = self.kept.pop(0)
+            yield replace(batch, verified=batch.verified or batch.start >= self.unproven)
+        if not isinstance(event, Batch | Rewound):
+            yield event
+
+    def hand_on(self, batch: Batch) -> None:
+        self.sink.write(batch)
+        self.tail.acknowledge(batch)
+        if batch.verified:
+            assert self.is_true(batch.generation, self.first(batch.generation) and batch.start, batch.end)
+        elif self.options.integrity is Integrity.STRICT:
+            assert self.first(batch.generation), "nothing hinders the proof of what is read from byte 0"
+
     def check_event(self, event: object) -> None:
         if isinstance(event, Verified):
-            self.told = (event.position.generation, event.position.offset)
-            assert self.world.had_prefix(self.held(*self.told))
+            waiting = self.kept[0].start if self.kept else event.position.offset
+            self.told = (event.position.generation, min(waiting, event.position.offset))
+            self.check_proof(event.position)
         elif isinstance(event, Rewound):
             self.told = (event.generation, min(self.told[1], event.to))
         elif isinstance(event, Replaced | Truncated | Appeared):
             assert len(self.held(*self.told)) == self.told[1], "the end of an object was never handed out"
             self.told = (event.generation, 0)
+
+    def first(self, generation: int) -> int:
+        """Where the output of a generation begins."""
+        return 0 if generation else self.start
+
+    def is_true(self, generation: int, start: int, end: int) -> bool:
+        """Did an object hold what the sink has of [start, end)?"""
+        return self.world.had(start, self.held(generation, end)[start:])
 
     def held(self, generation: int, end: int) -> bytes:
         return self.sink.data.get(generation, b"")[:end]
@@ -211,9 +314,33 @@ class Run:
         for position in (mark.verified, mark.delivered):
             held = self.held(position.generation, position.offset)
             assert len(held) == position.offset, "the mark covers bytes that the sink never got"
-            assert crc64.update(held) == position.crc64
+            self.check_crc(position, held)
         assert mark.verified.offset <= mark.delivered.offset
-        assert self.world.had_prefix(self.held(mark.verified.generation, mark.verified.offset))
+        self.check_proof(mark.verified)
+
+    def check_crc(self, position: Position, held: bytes) -> None:
+        """Of all that the sink holds up to there; of what is unproven, of that which it was given."""
+        claim, start = position.claim, self.first(position.generation)
+        if self.options.integrity is Integrity.OFF and position.crc64 is None:
+            assert position.unproven == position.offset
+        elif claim is not None:
+            assert 0 < claim.start == start
+            assert claim.crc64 == crc64.update(held[start : claim.size])
+            rest = crc64.update(held[claim.size :])
+            known = crc64.combine(claim.stated, rest, len(held) - claim.size) if claim.stated is not None else None
+            assert position.crc64 == known
+        elif start == 0:
+            assert position.crc64 == crc64.update(held)
+
+    def check_proof(self, position: Position) -> None:
+        """All below it is true but what is unproven, and all of it once the beginning was read."""
+        start = position.unproven or self.first(position.generation)
+        if self.options.integrity is Integrity.OFF:
+            start = self.first(position.generation)
+        assert self.is_true(position.generation, start, position.offset)
+        if position.unproven == 0:
+            assert position.crc64 is not None
+            assert self.world.had_crc(position.offset, position.crc64), "the beginning proved what is not so"
 
     def settle(self) -> None:
         """The world is still and honest: the sink must come to hold the object, within a bounded effort."""
@@ -224,18 +351,23 @@ class Run:
             self.work()
             self.check()
         assert self.ended or self.is_complete()
+        while self.prove():
+            self.check()
+        if self.options.integrity is Integrity.FULL and self.honest and len(self.world.history) == 1:
+            assert self.tail.claim is None
 
     def is_complete(self) -> bool:
         if self.world.current is None:
             return True
         wanted, delimiter = self.world.current.data, self.options.delimiter
         held = self.held(*self.end())
+        known = max(self.tail.mark.delivered.unproven, self.first(self.tail.mark.delivered.generation))
+        if self.options.integrity is Integrity.OFF:
+            known = self.start
         if delimiter is None:
-            return held == wanted
-        return wanted.startswith(held) and delimiter not in wanted[len(held) :] and self.rest_is_short(wanted, held)
-
-    def rest_is_short(self, wanted: bytes, held: bytes) -> bool:
-        return len(wanted) - len(held) <= self.options.max_record
+            return held[known:] == wanted[known:] and len(held) == len(wanted)
+        begun, rest = wanted.startswith(held[known:], known), wanted[len(held) :]
+        return begun and delimiter not in rest and len(rest) <= self.options.max_record
 
     def end(self) -> tuple[int, int]:
         delivered = self.tail.mark.delivered

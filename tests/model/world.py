@@ -41,10 +41,11 @@ class Incarnation:
 
 @dataclass
 class World:
-    """The object under one name. `noise` is the probability that an answer is spoilt."""
+    """The object under one name. `noise`: the probability that an answer is spoilt; `spoils`: so that it lies, too."""
 
     chance: random.Random
     noise: float = 0.0
+    spoils: bool = True
     current: Incarnation | None = None
     history: list[Incarnation] = field(default_factory=list)
     previous_meta: ObjectMeta | None = None
@@ -87,7 +88,15 @@ class World:
 
     def had_prefix(self, data: bytes) -> bool:
         """Did any object under this name ever begin with `data`?"""
-        return any(one.data.startswith(data) for one in self.history) or not data
+        return self.had(0, data)
+
+    def had(self, start: int, data: bytes) -> bool:
+        """Did any object under this name ever hold `data` from byte `start` on?"""
+        return any(one.data.startswith(data, start) for one in self.history) or not data
+
+    def had_crc(self, size: int, crc: int) -> bool:
+        """Was there ever one whose first `size` bytes have this CRC-64?"""
+        return any(len(one.data) >= size and crc64.update(one.data[:size]) == crc for one in self.history) or not size
 
     # --- answers
 
@@ -110,7 +119,7 @@ class World:
         return self.chance.random() < self.noise
 
     def _spoil(self, start: int, data: bytes, meta: ObjectMeta) -> Answer | errors.TailerError:
-        kind = self.chance.randrange(4)
+        kind = self.chance.randrange(4 if self.spoils else 2)
         if kind == 0 or not data:
             return REFUSED
         if kind == 1:
