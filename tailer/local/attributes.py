@@ -98,7 +98,17 @@ def object_headers(info: ObjectInfo) -> dict[str, str]:
 
 def light_headers(info: ObjectInfo) -> dict[str, str]:
     """What GetObjectMeta says of an object."""
-    return {"ETag": f'"{info.etag}"', "Last-Modified": http_date(info.modified), CRC: str(info.crc64)}
+    return {
+        "ETag": f'"{info.etag}"',
+        "Last-Modified": http_date(info.modified),
+        CRC: str(info.crc64),
+        **version_header(info),
+    }
+
+
+def version_header(info: ObjectInfo) -> dict[str, str]:
+    """In a bucket that has or had versions: the id of this one."""
+    return {} if info.version is None else {"x-oss-version-id": info.version}
 
 
 def http_date(seconds: float) -> str:

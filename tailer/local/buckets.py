@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from tailer.local import attributes, xml
 from tailer.local.call import Answer, Call, acl_answer, owner, xml_answer
-from tailer.local.refusal import Refusal
-from tailer.local.store import decode_token, encode_token
+from tailer.local.refusal import Refusal, invalid_argument
+from tailer.local.store import NULL_VERSION, decode_token, encode_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tailer.local.service import Service
-    from tailer.local.store import Listing
+    from tailer.local.store import BucketInfo, Listing, VersionRow
     from tailer.local.xml import Node
 
 _STAT_CLASSES = {
@@ -103,6 +103,7 @@ async def get_bucket_info(service: Service, call: Call) -> Answer:
         owner(),
         ("AccessControlList", [("Grant", info.acl)]),
         ("StorageClass", "Standard"),
+        *_versioning(info),
     ]
     return xml_answer("BucketInfo", [("Bucket", nodes)])
 
@@ -152,7 +153,7 @@ async def list_objects(service: Service, call: Call) -> Answer:
     """GET /bucket/: version 1, where the next page starts behind a key in plain words."""
     marker = call.query.get("marker", "")
     listing, encode = await _page(service, call, marker)
-    nodes: list[Node] = [("Marker", encode(marker)), *_bounds(call, encode, listing)]
+    nodes: list[Node] = [("Marker", encode(marker)), *_bounds(call, encode, truncated=listing.next is not None)]
     if listing.next is not None:
         nodes.append(("NextMarker", encode(listing.next)))
     return xml_answer("ListBucketResult", [*nodes, *_rows(listing, encode, with_owner=True)])
@@ -162,7 +163,7 @@ async def list_objects_v2(service: Service, call: Call) -> Answer:
     """GET /bucket/?list-type=2."""
     token, start = call.query.get("continuation-token"), call.query.get("start-after", "")
     listing, encode = await _page(service, call, start if token is None else decode_token(token))
-    nodes: list[Node] = _bounds(call, encode, listing)
+    nodes: list[Node] = _bounds(call, encode, truncated=listing.next is not None)
     nodes.append(("KeyCount", str(len(listing.rows))))
     if start:
         nodes.append(("StartAfter", encode(start)))
@@ -190,19 +191,83 @@ async def _page(service: Service, call: Call, after: str) -> tuple[Listing, Call
     return listing, encode
 
 
+async def put_bucket_versioning(service: Service, call: Call) -> Answer:
+    """PUT /bucket/?versioning: what was on can be suspended, and is never off again."""
+    service.store.bucket(call.bucket or "")
+    status = (await service.read_xml(call, "VersioningConfiguration")).findtext("Status", "")
+    if status not in ("Enabled", "Suspended"):
+        raise xml.malformed()
+    service.store.set_versioning(call.bucket or "", status)
+    return Answer()
+
+
+async def get_bucket_versioning(service: Service, call: Call) -> Answer:
+    """GET /bucket/?versioning: without a status where it never was on."""
+    info = service.store.bucket(call.bucket or "")
+    return xml_answer("VersioningConfiguration", [] if info.versioning is None else [("Status", info.versioning)])
+
+
+def _versioning(info: BucketInfo) -> list[Node]:
+    return [] if info.versioning is None else [("Versioning", info.versioning)]
+
+
+async def list_object_versions(service: Service, call: Call) -> Answer:
+    """GET /bucket/?versions."""
+    query, encode = call.query, call.encoder
+    marker = query.get("key-marker", ""), query.get("version-id-marker", "")
+    if marker[1] and not marker[0]:
+        raise invalid_argument("version-id-marker", marker[1], "A version-id-marker needs a key-marker.")
+    work = partial(
+        service.store.list_versions,
+        call.bucket or "",
+        query.get("prefix", ""),
+        query.get("delimiter", ""),
+        marker,
+        call.max_keys,
+    )
+    listing = await asyncio.to_thread(work) if service.store.engine.on_disk else work()
+    nodes = _bounds(call, encode, truncated=listing.next is not None)
+    nodes += [("KeyMarker", encode(marker[0])), ("VersionIdMarker", marker[1])]
+    if listing.next is not None:
+        nodes += [("NextKeyMarker", encode(listing.next[0])), ("NextVersionIdMarker", listing.next[1])]
+    return xml_answer("ListVersionsResult", [*nodes, *(_version_node(row, encode) for row in listing.rows)])
+
+
+def _version_node(row: VersionRow, encode: Callable[[str], str]) -> Node:
+    info = row.info
+    if info is None:
+        return "CommonPrefixes", [("Prefix", encode(row.name))]
+    nodes: list[Node] = [
+        ("Key", encode(row.name)),
+        ("VersionId", info.version or NULL_VERSION),
+        ("IsLatest", "true" if row.is_latest else "false"),
+        ("LastModified", _xml_date(info.modified)),
+    ]
+    if info.is_marker:
+        return "DeleteMarker", [*nodes, owner()]
+    return "Version", [
+        *nodes,
+        ("ETag", f'"{info.etag}"'),
+        ("Type", info.type),
+        ("Size", str(info.size)),
+        ("StorageClass", info.storage_class),
+        owner(),
+    ]
+
+
 def _endpoints(service: Service) -> list[Node]:
     host = service.endpoint.partition("://")[2]
     return [("ExtranetEndpoint", host), ("IntranetEndpoint", host)]
 
 
-def _bounds(call: Call, encode: Callable[[str], str], listing: Listing) -> list[Node]:
-    """What both versions of a list repeat of the question."""
+def _bounds(call: Call, encode: Callable[[str], str], *, truncated: bool) -> list[Node]:
+    """What every list repeats of the question."""
     nodes: list[Node] = [
         ("Name", call.bucket or ""),
         ("Prefix", encode(call.query.get("prefix", ""))),
         ("MaxKeys", str(call.max_keys)),
         ("Delimiter", encode(call.query.get("delimiter", ""))),
-        ("IsTruncated", "false" if listing.next is None else "true"),
+        ("IsTruncated", "true" if truncated else "false"),
     ]
     if "encoding-type" in call.query:
         nodes.append(("EncodingType", "url"))

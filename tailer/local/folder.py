@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
 import logging
 import os
 import stat
@@ -29,6 +30,7 @@ from tailer.local.records import (
     Signature,
     append_line,
     bucket_line,
+    former_line,
     info_of,
     object_line,
     outside_etag,
@@ -36,7 +38,7 @@ from tailer.local.records import (
     signature_of,
 )
 from tailer.local.refusal import Refusal, no_such_key, position_mismatch
-from tailer.local.store import BucketInfo, ObjectInfo, Summary, Upload
+from tailer.local.store import NULL_VERSION, BucketInfo, ObjectInfo, Summary, Upload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,11 +62,14 @@ class FolderEngine:
         self._state = folder / STATE
         self._spool = self._state / "spool"
         self._spool.mkdir(parents=True, exist_ok=True)
+        self._versions = self._state / "versions"
+        self._versions.mkdir(exist_ok=True)
         self._own = self._take_possession()
         self._fsync = fsync
         self._lock = threading.RLock()
         self._records: dict[tuple[str, str], Record] = {}
         self._settings: dict[str, BucketInfo] = {}
+        self._former: dict[str, dict[str, list[ObjectInfo]]] = {}
         self._busy: dict[tuple[str, str], int] = {}
         self._compact_at = _COMPACT
         self._journal = Journal(self._state / "journal", fsync=fsync)
@@ -72,6 +77,7 @@ class FolderEngine:
             for orphan in self._spool.iterdir():
                 orphan.unlink()
             self._replay()
+            self._forget_lost_versions()
             self._compact()
         except BaseException:
             self.close()
@@ -116,6 +122,7 @@ class FolderEngine:
                     message = "The bucket's folder holds files that are not objects."
                     raise Refusal(409, "BucketNotEmpty", message, fields={"BucketName": name}) from error
             self._settings.pop(name, None)
+            self._former.pop(name, None)
             self._write(["no-bucket", name])
 
     # --- objects
@@ -250,6 +257,96 @@ class FolderEngine:
                 while folder != f"{self._root}/{bucket}":
                     os.rmdir(folder)
                     folder = os.path.dirname(folder)
+
+    # --- what was
+
+    def keep(self, bucket: str, key: str, info: ObjectInfo) -> None:
+        """Add the present object, under a second name of its file, or a delete marker, to what was."""
+        try:
+            with self._lock:
+                if not info.is_marker:
+                    kept = self._kept(bucket, key, info.version or "")
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(kept)
+                    os.link(self._path(bucket, key), kept)
+                    if self._fsync:
+                        sync_folder(self._versions)
+                self._write(former_line(bucket, key, info))
+                self._remember_former(bucket, key, info)
+        except OSError as error:
+            raise _cannot_store(error) from error
+
+    def former(self, bucket: str, key: str) -> list[ObjectInfo]:
+        """What was kept, the oldest first."""
+        return list(self._former.get(bucket, {}).get(key, ()))
+
+    def former_keys(self, bucket: str) -> list[str]:
+        """The keys of which anything was kept."""
+        return list(self._former.get(bucket, ()))
+
+    def open_former(self, bucket: str, key: str, version: str) -> tuple[ObjectInfo, FileContents] | None:
+        """A version that was kept, and its bytes."""
+        info = next((one for one in self.former(bucket, key) if one.version == version), None)
+        file = open_regular(self._kept(bucket, key, version)) if info is not None else None
+        return None if info is None or file is None else (info, FileContents(file, info.size))
+
+    def drop_former(self, bucket: str, key: str, version: str) -> None:
+        """Forget a version that was kept, if there is one."""
+        with self._lock:
+            if all(one.version != version for one in self.former(bucket, key)):
+                return
+            self._write(["no-former", bucket, key, version])
+            self._forget_former(bucket, key, version)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._kept(bucket, key, version))
+
+    def restore(self, bucket: str, key: str, version: str) -> None:
+        """Rename a version that was kept back to the object's name."""
+        info = next(one for one in self.former(bucket, key) if one.version == version)
+        kept = self._kept(bucket, key, version)
+        try:
+            with self._lock:
+                record = Record(info, signature_of(os.lstat(kept)))
+                path = self._make_room(bucket, key)
+                self._write(object_line(bucket, key, record))
+                self._rename(bucket, key, kept, path)
+                self._remember(bucket, key, record)
+                self._forget_former(bucket, key, version)
+                self._note(["no-former", bucket, key, version])
+        except OSError as error:
+            raise _cannot_store(error) from error
+
+    def _kept(self, bucket: str, key: str, version: str) -> str:
+        """Where the bytes of a version stand; ``null`` is the id of many."""
+        name = hashlib.sha256(f"{bucket}/{key}\0{version}".encode()).hexdigest()
+        return f"{self._versions}/{name}"
+
+    def _remember_former(self, bucket: str, key: str, info: ObjectInfo) -> None:
+        self._forget_former(bucket, key, info.version or "")
+        self._former.setdefault(bucket, {}).setdefault(key, []).append(info)
+
+    def _forget_former(self, bucket: str, key: str, version: str) -> None:
+        keys = self._former.get(bucket, {})
+        keys[key] = [one for one in keys.get(key, ()) if one.version != version]
+        if not keys[key]:
+            del keys[key]
+
+    def _forget_lost_versions(self) -> None:
+        """Those that a kill left half kept: present still, or without a file; and files that belong to none."""
+        used = set()
+        for bucket, keys in self._former.items():
+            for key, kept in [*keys.items()]:
+                present = self._records.get((bucket, key))
+                for info in kept:
+                    path = self._kept(bucket, key, info.version or "")
+                    is_present = present is not None and (present.info.version or NULL_VERSION) == info.version
+                    if is_present or not (info.is_marker or is_file(path)):
+                        self._forget_former(bucket, key, info.version or "")
+                    else:
+                        used.add(path)
+        for entry in os.scandir(self._versions):
+            if entry.path not in used:
+                os.unlink(entry.path)
 
     def walk(self, bucket: str, prefix: str, after: str = "") -> Iterator[tuple[str, Summary]]:
         """Objects below `prefix` and not before `after`, in the byte order of their keys."""
@@ -418,6 +515,8 @@ class FolderEngine:
         with self._lock:
             lines = [bucket_line(info) for info in self._settings.values()]
             lines += [object_line(*name, record) for name, record in self._records.items()]
+            for bucket, keys in self._former.items():
+                lines += [former_line(bucket, key, info) for key, kept in keys.items() for info in kept]
             # An append under way is known by its first line alone.
             busy = [["begin", *name, self._records[name].info.size, size] for name, size in self._busy.items()]
             self._journal.rewrite([*lines, *busy])
@@ -432,6 +531,11 @@ class FolderEngine:
                 self._settings[bucket] = BucketInfo(bucket, *rest)
             elif kind == "no-bucket":
                 self._settings.pop(bucket, None)
+                self._former.pop(bucket, None)
+            elif kind == "former":
+                self._remember_former(bucket, rest[0], info_of(rest[1]))
+            elif kind == "no-former":
+                self._forget_former(bucket, rest[0], rest[1])
             elif kind == "begin":
                 begun[bucket, rest[0]] = rest[1], rest[2]
             else:

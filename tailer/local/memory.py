@@ -102,6 +102,7 @@ class MemoryEngine:
         self._buckets: dict[str, BucketInfo] = {}
         self._objects: dict[str, dict[str, tuple[ObjectInfo, Segments]]] = {}
         self._order: dict[str, list[tuple[bytes, str]]] = {}
+        self._former: dict[str, dict[str, list[tuple[ObjectInfo, Segments]]]] = {}
 
     def bucket(self, name: str) -> BucketInfo | None:
         """The bucket, or None."""
@@ -173,6 +174,43 @@ class MemoryEngine:
             info = self.find(bucket, key)
             if info is not None:
                 yield key, Summary.of(info)
+
+    def keep(self, bucket: str, key: str, info: ObjectInfo) -> None:
+        """Add the present object, or a delete marker, to what was."""
+        segments = Segments() if info.is_marker else self._objects[bucket][key][1]
+        self.drop_former(bucket, key, info.version or "")
+        self._former.setdefault(bucket, {}).setdefault(key, []).append((info, segments))
+
+    def former(self, bucket: str, key: str) -> list[ObjectInfo]:
+        """What was kept, the oldest first."""
+        return [info for info, _ in self._former.get(bucket, {}).get(key, ())]
+
+    def former_keys(self, bucket: str) -> list[str]:
+        """The keys of which anything was kept."""
+        return list(self._former.get(bucket, ()))
+
+    def open_former(self, bucket: str, key: str, version: str) -> tuple[ObjectInfo, MemoryContents] | None:
+        """A version that was kept, and its bytes."""
+        for info, segments in self._former.get(bucket, {}).get(key, ()):
+            if info.version == version:
+                return info, MemoryContents(segments, info.size)
+        return None
+
+    def drop_former(self, bucket: str, key: str, version: str) -> None:
+        """Forget a version that was kept, if there is one."""
+        keys = self._former.get(bucket, {})
+        left = [one for one in keys.get(key, ()) if one[0].version != version]
+        if left:
+            keys[key] = left
+        else:
+            keys.pop(key, None)
+
+    def restore(self, bucket: str, key: str, version: str) -> None:
+        """Make a version that was kept the present object."""
+        kept = next(one for one in self._former[bucket][key] if one[0].version == version)
+        self._order.pop(bucket, None)
+        self._objects[bucket][key] = kept
+        self.drop_former(bucket, key, version)
 
     def backlog(self, bucket: str, key: str) -> int:
         """Nothing changes memory from outside."""

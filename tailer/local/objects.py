@@ -19,10 +19,10 @@ from tailer.local.attributes import (
 from tailer.local.call import Answer, Call, acl_answer, xml_answer
 from tailer.local.names import check_key
 from tailer.local.refusal import Refusal, no_such_key
-from tailer.local.store import Attributes
+from tailer.local.store import NULL_VERSION, Attributes, marker_headers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from tailer.local.service import Service
     from tailer.local.store import ObjectInfo
@@ -54,7 +54,7 @@ async def append_object(service: Service, call: Call) -> Answer:
     finally:
         upload.close()
     headers = {NEXT_POSITION: str(info.size), CRC: str(info.crc64), "ETag": f'"{info.etag}"'}
-    return Answer(headers=headers | _encryption(info))
+    return Answer(headers=headers | _encryption(info) | attributes.version_header(info))
 
 
 async def put_object(service: Service, call: Call) -> Answer:
@@ -78,7 +78,8 @@ async def put_object(service: Service, call: Call) -> Answer:
     finally:
         upload.close()
     md5 = base64.b64encode(bytes.fromhex(info.etag)).decode()
-    return Answer(headers={"ETag": f'"{info.etag}"', "Content-MD5": md5, CRC: str(info.crc64)} | _encryption(info))
+    headers = {"ETag": f'"{info.etag}"', "Content-MD5": md5, CRC: str(info.crc64)}
+    return Answer(headers=headers | _encryption(info) | attributes.version_header(info))
 
 
 async def seal_append_object(service: Service, call: Call) -> Answer:
@@ -90,29 +91,47 @@ async def seal_append_object(service: Service, call: Call) -> Answer:
 
 
 async def delete_object(service: Service, call: Call) -> Answer:
-    """DELETE /key: 204, whether it was there or not."""
+    """DELETE /key: 204, whether it was there or not; with versionId, of one version for good."""
     bucket, key = call.object
-    await service.commit(bucket, key, 0, partial(service.store.delete, bucket, key))
-    return Answer(204)
+    return Answer(204, await _delete(service, bucket, key, call.query.get("versionId")))
+
+
+async def _delete(service: Service, bucket: str, key: str, version: str | None) -> dict[str, str]:
+    """Delete; what is said of it: the version and whether that was, or is now, a delete marker."""
+    store = service.store
+    if version is None or store.bucket(bucket).versioning is None:
+        marker = await service.commit(bucket, key, 0, partial(store.delete, bucket, key))
+        return {} if marker is None else marker_headers(marker.version)
+    found = await service.commit(bucket, key, 0, partial(store.delete_version, bucket, key, version))
+    is_marker = found is not None and found.is_marker
+    return {"x-oss-version-id": version, **({"x-oss-delete-marker": "true"} if is_marker else {})}
 
 
 async def delete_multiple_objects(service: Service, call: Call) -> Answer:
     """POST /?delete."""
     bucket = service.store.bucket(call.bucket or "").name
     request = await service.read_xml(call, "Delete")
-    keys = [node.findtext("Key", "") for node in request.iterfind("Object")]
-    if not 1 <= len(keys) <= 1000:
+    named = [(node.findtext("Key", ""), node.findtext("VersionId")) for node in request.iterfind("Object")]
+    if not 1 <= len(named) <= 1000:
         raise xml.malformed()
-    for key in keys:
+    for key, _ in named:
         check_key(key)
-    for key in keys:
-        await service.commit(bucket, key, 0, partial(service.store.delete, bucket, key))
+    said = [(key, version, await _delete(service, bucket, key, version)) for key, version in named]
     quiet = request.findtext("Quiet", "false").strip().lower() == "true"
     encode = call.encoder
-    nodes: list[Node] = [] if quiet else [("Deleted", [("Key", encode(key))]) for key in keys]
+    nodes: list[Node] = [] if quiet else [_deleted(encode(key), version, headers) for key, version, headers in said]
     if "encoding-type" in call.query:
         nodes.insert(0, ("EncodingType", "url"))
     return xml_answer("DeleteResult", nodes)
+
+
+def _deleted(key: str, version: str | None, headers: Mapping[str, str]) -> Node:
+    nodes: list[Node] = [("Key", key)]
+    if version is not None:
+        nodes.append(("VersionId", version))
+    if "x-oss-delete-marker" in headers:
+        nodes += [("DeleteMarker", "true"), ("DeleteMarkerVersionId", headers["x-oss-version-id"])]
+    return "Deleted", nodes
 
 
 def _encryption(info: ObjectInfo) -> dict[str, str]:
@@ -135,10 +154,17 @@ async def get_object_meta(service: Service, call: Call) -> Answer:
 
 async def _describe(service: Service, call: Call, describe: Callable[[ObjectInfo], dict[str, str]]) -> Answer:
     bucket, key = call.object
-    info = _stale(service, call, bucket, key) or service.store.head(bucket, key)
+    info = _stale(service, call, bucket, key) or service.store.head(bucket, key, _version(service, call))
     if conditions.not_modified(call.headers, info.etag, info.modified):
         return Answer(304, describe(info))
     return Answer(200, describe(info) | {"Content-Length": str(info.size)})
+
+
+def _version(service: Service, call: Call) -> str | None:
+    """The version that is asked for. A bucket that never had versions has the object alone, whose id is ``null``."""
+    version = call.query.get("versionId")
+    unversioned = version == NULL_VERSION and service.store.bucket(call.bucket or "").versioning is None
+    return None if unversioned else version
 
 
 def _stale(service: Service, call: Call, bucket: str, key: str) -> ObjectInfo | None:
@@ -155,7 +181,7 @@ async def get_object(service: Service, call: Call) -> Answer:
     """GET /key, in both modes of Range."""
     bucket, key = call.object
     rate = attributes.traffic_limit(call.headers.get("x-oss-traffic-limit") or call.query.get("x-oss-traffic-limit"))
-    info, contents = service.store.open(bucket, key)
+    info, contents = service.store.open(bucket, key, _version(service, call))
     try:
         answer = _select(service, call, info)
     except BaseException:

@@ -37,6 +37,9 @@ _SUB_RESOURCES = (SUB_RESOURCES | {"seal", "symlink", "objectInfo"}) - {
     *OVERRIDES,
 }
 
+_OF_A_VERSION = {("GET", "object"), ("HEAD", "object"), ("DELETE", "object")}
+"""What can be asked of one version of an object."""
+
 _OPERATIONS: dict[tuple[str, str, str], Operation] = {
     (method, scope, marker): Operation(name, handler, access)
     for method, scope, marker, name, handler, access in (
@@ -47,6 +50,9 @@ _OPERATIONS: dict[tuple[str, str, str], Operation] = {
         ("GET", "bucket", "acl", "GetBucketAcl", buckets.get_bucket_acl, "owner"),
         ("GET", "bucket", "location", "GetBucketLocation", buckets.get_bucket_location, "owner"),
         ("GET", "bucket", "bucketInfo", "GetBucketInfo", buckets.get_bucket_info, "owner"),
+        ("PUT", "bucket", "versioning", "PutBucketVersioning", buckets.put_bucket_versioning, "owner"),
+        ("GET", "bucket", "versioning", "GetBucketVersioning", buckets.get_bucket_versioning, "owner"),
+        ("GET", "bucket", "versions", "ListObjectVersions", buckets.list_object_versions, "read"),
         ("GET", "bucket", "stat", "GetBucketStat", buckets.get_bucket_stat, "owner"),
         ("HEAD", "bucket", "", "HeadBucket", buckets.head_bucket, "owner"),
         ("GET", "bucket", "", "ListObjects", buckets.list_objects, "read"),
@@ -76,7 +82,7 @@ def choose(method: str, bucket: str | None, key: str | None, query: Mapping[str,
     """
     scope = "service" if bucket is None else "bucket" if key is None else "object"
     markers = [name for name in query if name in _SUB_RESOURCES]
-    if query.get("versionId") == "null":
+    if "versionId" in markers and (method, scope) in _OF_A_VERSION and set(markers) <= {"versionId", "objectMeta"}:
         markers.remove("versionId")
     if scope == "bucket" and query.get("list-type") == "2" and not markers:
         markers = ["list-type=2"]

@@ -96,11 +96,15 @@ def outside_etag(signature: Signature) -> str:
 
 
 def bucket_line(info: BucketInfo) -> list[Any]:
-    return ["bucket", info.name, info.created, info.acl]
+    return ["bucket", info.name, info.created, info.acl, info.versioning]
 
 
 def object_line(bucket: str, key: str, record: Record) -> list[Any]:
     return ["object", bucket, key, asdict(record.info), record.signature]
+
+
+def former_line(bucket: str, key: str, info: ObjectInfo) -> list[Any]:
+    return ["former", bucket, key, asdict(info)]
 
 
 def append_line(bucket: str, key: str, record: Record) -> list[Any]:

@@ -48,6 +48,12 @@ def no_such_key(key: str) -> Refusal:
     return Refusal(404, "NoSuchKey", "The specified key does not exist.", ec="0026-00000001", fields={"Key": key})
 
 
+def no_such_version(key: str, version: str) -> Refusal:
+    """404 NoSuchVersion."""
+    fields = {"Key": key, "VersionId": version}
+    return Refusal(404, "NoSuchVersion", "The specified version does not exist.", fields=fields)
+
+
 def position_mismatch(size: int) -> Refusal:
     """409 PositionNotEqualToLength; the header is on every one of them, for clients read it without a default."""
     return Refusal(

@@ -19,14 +19,25 @@ from typing import TYPE_CHECKING, Protocol
 
 from tailer.core import crc64
 from tailer.local.names import check_bucket, check_key
-from tailer.local.refusal import Refusal, invalid_argument, no_such_bucket, no_such_key, position_mismatch
+from tailer.local.refusal import (
+    Refusal,
+    invalid_argument,
+    no_such_bucket,
+    no_such_key,
+    no_such_version,
+    position_mismatch,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from typing import BinaryIO
 
 APPEND_LIMIT = 5 * 2**30
 """Bytes in one appendable object (ossutil and ossfs take "5 GB" to mean 5 * 2**30)."""
+
+DELETE_MARKER = "DeleteMarker"
+NULL_VERSION = "null"
+"""The id of what was made while the bucket kept no versions."""
 
 SMALL = 64 * 1024
 """Up to so many bytes, summing them again is cheaper than combining two sums."""
@@ -48,7 +59,10 @@ class Attributes:
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """One object at one moment. `size` is in bytes, times are seconds since 1970, `etag` is without quotes."""
+    """One object at one moment. `size` is in bytes, times are seconds since 1970, `etag` is without quotes.
+
+    `version` is its id, None in a bucket that never had versions.
+    """
 
     size: int
     crc64: int
@@ -60,6 +74,12 @@ class ObjectInfo:
     acl: str = "default"
     tags: tuple[tuple[str, str], ...] = ()
     sealed: float | None = None
+    version: str | None = None
+
+    @property
+    def is_marker(self) -> bool:
+        """Whether it is no object but says that one was deleted."""
+        return self.type == DELETE_MARKER
 
     @property
     def appendable(self) -> bool:
@@ -69,11 +89,12 @@ class ObjectInfo:
 
 @dataclass(frozen=True, slots=True)
 class BucketInfo:
-    """A bucket. `created` is seconds since 1970."""
+    """A bucket. `created` is seconds since 1970. `versioning` is ``Enabled``, ``Suspended``, or None: never was."""
 
     name: str
     created: float
     acl: str = "private"
+    versioning: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +127,23 @@ class Listing:
 
     rows: list[Row]
     next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRow:
+    """One line of a list of versions: a version of `name`, or a common prefix when `info` is None."""
+
+    name: str
+    info: ObjectInfo | None
+    is_latest: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class VersionListing:
+    """A page of them; `next` is the key and the version (``""`` behind a common prefix) to go on behind."""
+
+    rows: list[VersionRow]
+    next: tuple[str, str] | None
 
 
 class Contents(Protocol):
@@ -180,6 +218,28 @@ class Engine(Protocol):
         """Bytes that must be read before the object can be described, because it changed from outside."""
         ...
 
+    def keep(self, bucket: str, key: str, info: ObjectInfo) -> None:
+        """Add the present object, or a delete marker, to what was; a version of the same id is replaced."""
+        ...
+
+    def former(self, bucket: str, key: str) -> Sequence[ObjectInfo]:
+        """What was kept, the oldest first."""
+        ...
+
+    def former_keys(self, bucket: str) -> Collection[str]:
+        """The keys of which anything was kept."""
+        ...
+
+    def open_former(self, bucket: str, key: str, version: str) -> tuple[ObjectInfo, Contents] | None: ...
+
+    def drop_former(self, bucket: str, key: str, version: str) -> None:
+        """Forget a version that was kept, if there is one."""
+        ...
+
+    def restore(self, bucket: str, key: str, version: str) -> None:
+        """Make a version that was kept the present object; there is no other one."""
+        ...
+
     def slow(self, size: int) -> bool:
         """Whether taking over a body of `size` bytes takes so long that others should not wait for it."""
         ...
@@ -218,6 +278,10 @@ class Store:
             raise no_such_bucket(name)
         return info
 
+    def set_versioning(self, name: str, status: str) -> None:
+        """PutBucketVersioning: ``Enabled`` or ``Suspended``."""
+        self.engine.put_bucket(replace(self.bucket(name), versioning=status))
+
     def create_bucket(self, name: str, acl: str | None = None) -> BucketInfo:
         """Make a bucket; one that exists only takes the new ACL, if one is given."""
         check_bucket(name)
@@ -234,7 +298,7 @@ class Store:
     def delete_bucket(self, name: str) -> None:
         """Raises BucketNotEmpty."""
         self.bucket(name)
-        if next(iter(self.engine.walk(name, "")), None) is not None:
+        if self.engine.former_keys(name) or next(iter(self.engine.walk(name, "")), None) is not None:
             message = "The bucket has objects. Please delete them first."
             raise Refusal(409, "BucketNotEmpty", message, fields={"BucketName": name})
         self.engine.drop_bucket(name)
@@ -245,18 +309,34 @@ class Store:
         """A place for a body that is coming in."""
         return self.engine.upload()
 
-    def head(self, bucket: str, key: str) -> ObjectInfo:
-        """Raises NoSuchBucket and NoSuchKey."""
+    def head(self, bucket: str, key: str, version: str | None = None) -> ObjectInfo:
+        """The object, or one of its versions. Raises NoSuchBucket, NoSuchKey, NoSuchVersion, and MethodNotAllowed for
+        a delete marker."""
         info = self.find(bucket, key)
-        if info is None:
-            raise no_such_key(key)
-        return info
+        if version is None:
+            if info is None:
+                raise self._missing(bucket, key)
+            return info
+        if info is not None and info.version == version:
+            return info
+        for former in self.engine.former(bucket, key):
+            if former.version == version:
+                return _no_marker(former)
+        raise no_such_version(key, version)
 
     def find(self, bucket: str, key: str) -> ObjectInfo | None:
         """The object, or None. Raises NoSuchBucket."""
-        self.bucket(bucket)
+        container = self.bucket(bucket)
         check_key(key)
-        return self.engine.find(bucket, key)
+        return _versioned(container, self.engine.find(bucket, key))
+
+    def _missing(self, bucket: str, key: str) -> Refusal:
+        """Nothing, or a delete marker, stands under the key."""
+        refusal = no_such_key(key)
+        former = self.engine.former(bucket, key)
+        if former and former[-1].is_marker:
+            refusal.headers |= marker_headers(former[-1].version)
+        return refusal
 
     def backlog(self, bucket: str, key: str) -> int:
         """Bytes that must be read before the object can be described."""
@@ -264,14 +344,26 @@ class Store:
         check_key(key)
         return self.engine.backlog(bucket, key)
 
-    def open(self, bucket: str, key: str) -> tuple[ObjectInfo, Contents]:
-        """The object and its bytes, both of one moment. The contents must be closed."""
-        self.bucket(bucket)
+    def open(self, bucket: str, key: str, version: str | None = None) -> tuple[ObjectInfo, Contents]:
+        """The object, or one of its versions, and its bytes, both of one moment. The contents must be closed.
+
+        Raises like `head`.
+        """
+        container = self.bucket(bucket)
         check_key(key)
         opened = self.engine.open(bucket, key)
-        if opened is None:
-            raise no_such_key(key)
-        return opened
+        if opened is not None:
+            info = replace(opened[0], version=_version_of(container, opened[0]))
+            if version in (None, info.version):
+                return info, opened[1]
+            opened[1].close()
+        elif version is None:
+            raise self._missing(bucket, key)
+        _no_marker(self.head(bucket, key, version))
+        former = self.engine.open_former(bucket, key, version or "")
+        if former is None:
+            raise no_such_version(key, version or "")
+        return former
 
     def read(self, bucket: str, key: str) -> bytes:
         """All bytes of a small object: for looking at it from within the same process."""
@@ -316,7 +408,7 @@ class Store:
         with self._as_upload(body) as upload, self._writer(bucket, key):
             before = self.check_append(bucket, key, position, upload.size)
             if before is None:
-                after = self._first(upload, attributes)
+                after = replace(self._first(upload, attributes), version=self._succeed(bucket, key))
                 self.engine.replace(bucket, key, upload, after)
             elif upload.size:
                 after = self._grown(before, upload, attributes)
@@ -337,8 +429,9 @@ class Store:
         *,
         etag: str | None = None,
         overwrite: bool = True,
+        type: str = "Normal",
     ) -> ObjectInfo:
-        """PutObject: the key is this body from now on, of type Normal. Raises FileAlreadyExists."""
+        """PutObject: the key is this body from now on. Raises FileAlreadyExists."""
         attributes = attributes or Attributes()
         self.bucket(bucket)
         check_key(key)
@@ -348,19 +441,65 @@ class Store:
             if not overwrite and self.engine.find(bucket, key) is not None:
                 message = "The object you specified already exists and can not be overwritten."
                 raise Refusal(409, "FileAlreadyExists", message, fields={"Key": key})
-            info = replace(self._first(upload, attributes), type="Normal")
+            version = self._succeed(bucket, key)
+            info = replace(self._first(upload, attributes), type=type, version=version)
             info = replace(info, etag=etag) if etag else info
             self.engine.replace(bucket, key, upload, info)
             self._changed(bucket, key, info)
         return info
 
-    def delete(self, bucket: str, key: str) -> None:
-        """DeleteObject; deleting what is not there is a success."""
-        self.bucket(bucket)
+    def delete(self, bucket: str, key: str) -> ObjectInfo | None:
+        """DeleteObject; deleting what is not there is a success. In a bucket with versions: the delete marker."""
+        container = self.bucket(bucket)
         check_key(key)
         with self._writer(bucket, key):
+            marker = None
+            version = self._succeed(bucket, key)
+            if container.versioning is not None:
+                marker = ObjectInfo(0, 0, "", self._clock(), DELETE_MARKER, version=version)
+                self.engine.keep(bucket, key, marker)
             self.engine.remove(bucket, key)
             self._changed(bucket, key, None)
+        return marker
+
+    def delete_version(self, bucket: str, key: str, version: str) -> ObjectInfo | None:
+        """DeleteObject of one version, for good: what it was, None where there was none.
+
+        When it was the present one, the one before it is present again.
+        """
+        with self._writer(bucket, key):
+            info = self.find(bucket, key)
+            if info is not None and info.version == version:
+                self.engine.remove(bucket, key)
+                found: ObjectInfo | None = info
+            else:
+                former = self.engine.former(bucket, key)
+                found = next((one for one in former if one.version == version), None)
+                self.engine.drop_former(bucket, key, version)
+            self._promote(bucket, key)
+        return found
+
+    def _promote(self, bucket: str, key: str) -> None:
+        """Where no object is present: the youngest version is, unless it is a delete marker."""
+        former = self.engine.former(bucket, key)
+        if former and not former[-1].is_marker and self.engine.find(bucket, key) is None:
+            self.engine.restore(bucket, key, former[-1].version or "")
+        self._changed(bucket, key, self.find(bucket, key))
+
+    def _succeed(self, bucket: str, key: str) -> str | None:
+        """Keep what the next version of the key takes the place of, as the bucket wants it; that version's id."""
+        container = self.bucket(bucket)
+        if container.versioning is None:
+            return None
+        present = _versioned(container, self.engine.find(bucket, key))
+        if container.versioning == "Suspended":
+            self.engine.drop_former(bucket, key, NULL_VERSION)
+            if present is not None and present.version != NULL_VERSION:
+                self.engine.keep(bucket, key, present)
+            return NULL_VERSION
+        if present is not None:
+            self.engine.keep(bucket, key, present)
+        return new_version()
 
     def seal(self, bucket: str, key: str, position: int) -> ObjectInfo:
         """SealAppendObject at its length in bytes; again is a success and keeps the first time."""
@@ -393,6 +532,50 @@ class Store:
                 return Listing(rows, rows[-1].name)
             rows.append(row)
         return Listing(rows, None)
+
+    def versions(self, bucket: str, key: str) -> Sequence[ObjectInfo]:
+        """All of a key, the youngest first: objects and delete markers."""
+        present = self.find(bucket, key)
+        former = [
+            one
+            for one in reversed(self.engine.former(bucket, key))
+            if present is None or one.version != present.version
+        ]
+        return [present, *former] if present is not None else former
+
+    def list_versions(
+        self, bucket: str, prefix: str = "", delimiter: str = "", after: tuple[str, str] = ("", ""), limit: int = 1000
+    ) -> VersionListing:
+        """At most `limit` rows behind the key and the version `after`, keys in byte order, versions youngest first."""
+        self.bucket(bucket)
+        rows: list[VersionRow] = []
+        for row in self._version_rows(bucket, prefix, delimiter, after):
+            if len(rows) == limit:
+                last = rows[-1]
+                return VersionListing(rows, (last.name, (last.info and last.info.version) or ""))
+            rows.append(row)
+        return VersionListing(rows, None)
+
+    def _version_rows(self, bucket: str, prefix: str, delimiter: str, after: tuple[str, str]) -> Iterator[VersionRow]:
+        marker, version = after
+        keys = {key for key, _ in self.engine.walk(bucket, prefix, marker)} | set(self.engine.former_keys(bucket))
+        below = sorted(
+            (key for key in keys if key.startswith(prefix) and key.encode() >= marker.encode()), key=str.encode
+        )
+        group = marker
+        for key in below:
+            cut = key.find(delimiter, len(prefix)) if delimiter else -1
+            if cut >= 0:
+                before, group = group, key[: cut + len(delimiter)]
+                if group != before:
+                    yield VersionRow(group, None)
+                continue
+            versions = self.versions(bucket, key)
+            rows = [VersionRow(key, info, is_latest=index == 0) for index, info in enumerate(versions)]
+            if key == marker:
+                seen = next((index for index, info in enumerate(versions) if info.version == version), len(rows))
+                rows = rows[seen + 1 :]
+            yield from rows
 
     def close(self) -> None:
         """Let go of files."""
@@ -451,6 +634,36 @@ class Store:
     def _changed(self, bucket: str, key: str, info: ObjectInfo | None) -> None:
         if self.on_change is not None:
             self.on_change(bucket, key, info)
+
+
+def _version_of(container: BucketInfo, info: ObjectInfo) -> str | None:
+    """What was made before the bucket had versions has the id ``null``, once it has."""
+    return None if container.versioning is None else info.version or NULL_VERSION
+
+
+def _versioned(container: BucketInfo, info: ObjectInfo | None) -> ObjectInfo | None:
+    if info is None or info.version == (version := _version_of(container, info)):
+        return info
+    return replace(info, version=version)
+
+
+def _no_marker(info: ObjectInfo) -> ObjectInfo:
+    """Raises MethodNotAllowed for a delete marker (OSS documentation, HeadObject)."""
+    if not info.is_marker:
+        return info
+    headers = {"Allow": "DELETE", **marker_headers(info.version)}
+    message = "The specified method is not allowed against this resource."
+    raise Refusal(405, "MethodNotAllowed", message, headers=headers)
+
+
+def marker_headers(version: str | None) -> dict[str, str]:
+    """What an answer says of a delete marker."""
+    return {"x-oss-delete-marker": "true", "x-oss-version-id": version or NULL_VERSION}
+
+
+def new_version() -> str:
+    """An opaque id; no other one is the same, and none is ``null``."""
+    return base64.urlsafe_b64encode(b"\x08\x01" + os.urandom(46)).decode()
 
 
 def new_etag() -> str:

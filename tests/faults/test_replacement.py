@@ -132,6 +132,62 @@ def test_another_object_is_the_end(tail: Faulty, change: str) -> None:
     assert reason in line
 
 
+VERSIONED = {
+    "put over": _put,
+    "deleted and appended anew": lambda tail, data: tail.holds(data),
+    "deleted and put": lambda tail, data: (tail.server.store.delete(BUCKET, tail.key), _put(tail, data)),
+}
+
+
+@pytest.mark.parametrize("how", VERSIONED)
+@pytest.mark.parametrize("option", ["-f", "-F"])
+def test_another_version_is_another_object(tail: Faulty, option: str, how: str) -> None:
+    """In a bucket that keeps versions: appends go on in one version, any other one is another generation."""
+    tail.server.store.set_versioning(BUCKET, "Enabled")
+    tail.holds(TEXT)
+    data = TEXT + b"of another version\n"
+    with tail.follows(option, "--json") as running:
+        _tells(running, {0: TEXT})
+        tail.grows(b"four\n")
+        _tells(running, {0: TEXT + b"four\n"})
+        VERSIONED[how](tail, data)
+        if option == "-F":
+            story = _tells(running, {0: TEXT + b"four\n", 1: data})
+            assert {generation for _, generation in story.happened[-1:]} == {1}
+            return
+        done = running.end()
+    assert Story.of(done.stdout).generations == {0: TEXT + b"four\n"}
+    assert (done.status, Story.of(done.stdout).ended_with) in ((3, "ObjectReplaced"), (1, "ObjectNotFound"))
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_version_that_shows_again_goes_on_where_it_was(tail: Faulty) -> None:
+    """-F: a delete marker hides the object, its deletion shows the same one: nothing of it is told twice."""
+    tail.server.store.set_versioning(BUCKET, "Enabled")
+    tail.holds(TEXT)
+    with tail.follows("-F", "--json") as running:
+        _tells(running, {0: TEXT})
+        marker = tail.server.store.delete(BUCKET, tail.key)
+        assert marker is not None
+        running.wait_for_words("No such key")
+        tail.server.store.delete_version(BUCKET, tail.key, marker.version or "")
+        tail.grows(b"four\n")
+        story = _tells(running, {0: TEXT + b"four\n"})
+        assert story.happened[-1] == ("gone", 0)
+
+
+@pytest.mark.parametrize("status", ["Enabled", "Suspended"])
+def test_versions_that_are_switched_on_change_nothing_for_a_reader(tail: Faulty, status: str) -> None:
+    """The object that stands there gets the id "null"; it is the same one, and grows on."""
+    with tail.follows("-f", "--json") as running:
+        _tells(running, {0: TEXT})
+        tail.server.store.set_versioning(BUCKET, status)
+        tail.grows(b"four\n")
+        story = _tells(running, {0: TEXT + b"four\n"})
+        assert story.ended_with is None
+        assert running.stderr == ""
+
+
 @pytest.mark.parametrize("option", ["-f", "-F"])
 def test_truncated_under_the_reader(form: Form, transport: Kind, tmp_path: Path, option: str) -> None:
     """Bytes are cut off its end: for whoever read them it is another object, which begins with its first byte."""
