@@ -354,7 +354,7 @@ class Run:
         while self.prove():
             self.check()
         if self.options.integrity is Integrity.FULL and self.honest and len(self.world.history) == 1:
-            assert self.tail.claim is None
+            assert (self.tail.claim, self.tail.mark.delivered.claim) == (None, None)
 
     def is_complete(self) -> bool:
         if self.world.current is None:
