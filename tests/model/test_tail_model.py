@@ -353,7 +353,8 @@ class Run:
         assert self.ended or self.is_complete()
         while self.prove():
             self.check()
-        if self.options.integrity is Integrity.FULL and self.honest and len(self.world.history) == 1:
+        same = self.world.current is not None and len(self.world.history) == 1
+        if self.options.integrity is Integrity.FULL and self.honest and same:
             assert (self.tail.claim, self.tail.mark.delivered.claim) == (None, None)
 
     def is_complete(self) -> bool:
