@@ -144,8 +144,8 @@ class Authenticator:
             message = "AdditionalHeaders in Authorization header is empty."
             raise invalid_argument("Authorization", _V4, message, "0002-00000209")
         key, scope = self._scope(credential, "Authorization header")
-        date = request.headers.get("x-oss-date", "")
-        self._check_skew(_basic_date(date), date)
+        date, begin = _date_v4(request.headers)
+        self._check_skew(begin, date)
         payload = request.headers.get("x-oss-content-sha256", "")
         if payload != "UNSIGNED-PAYLOAD":
             raise invalid_argument("x-oss-content-sha256", payload, "The value must be UNSIGNED-PAYLOAD.")
@@ -194,7 +194,7 @@ class Authenticator:
         text = string_to_sign_v4(canonical, date, scope)
         expected = sign_v4(key.secret, scope, text)
         # A scope of another day than the request's own date makes a key that outlives its day.
-        if scope[:8] != date[:8] or not hmac.compare_digest(expected.encode(), signature.encode()):
+        if scope[:8] != _day(date) or not hmac.compare_digest(expected.encode(), signature.encode()):
             raise _mismatch(key, signature, text, canonical)
 
     # --- what both have in common
@@ -286,7 +286,10 @@ def canonical_request_v4(request: SignedRequest, additional: Sequence[str]) -> s
 
 
 def string_to_sign_v4(canonical: str, date: str, scope: str) -> str:
-    """`date` as in x-oss-date; `scope` is ``<date>/<region>/<product>/aliyun_v4_request``."""
+    """`date` as in x-oss-date, or Date where that is missing.
+
+    `scope` is ``<date>/<region>/<product>/aliyun_v4_request``.
+    """
     return "\n".join([_V4, date, scope, hashlib.sha256(_bytes(canonical)).hexdigest()])
 
 
@@ -333,6 +336,23 @@ def _basic_date(text: str) -> float | None:
         return datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
     except ValueError:
         return None
+
+
+def _date_v4(headers: Mapping[str, str]) -> tuple[str, float | None]:
+    """As it is signed, and in seconds since 1970: x-oss-date or else, with the first SDK for Go, the Date of HTTP."""
+    date = headers.get("x-oss-date")
+    if date is not None:
+        return date, _basic_date(date)
+    date = headers.get("date", "")
+    return date, _http_date(date)
+
+
+def _day(date: str) -> str:
+    """``yyyymmdd`` of either form of a date; nothing of what is no date."""
+    seconds = _basic_date(date)
+    if seconds is None:
+        seconds = _http_date(date)
+    return "" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y%m%d")
 
 
 def _unknown(key_id: str, ec: str) -> Refusal:

@@ -45,6 +45,11 @@ class Sdk(NamedTuple):
         return None
 
 
+def _in_go(name: str, program: str) -> Sdk:
+    built = HERE / "drivers/go/bin" / program
+    return Sdk(name, [str(built)], built, "it needs go and 'make go'")
+
+
 _OSS2_PYTHON = HERE.parents[1] / ".venv-oss2" / "bin" / "python"
 _NODE_MODULE = HERE / "node" / "node_modules" / "ali-oss"
 OSS2 = Sdk("oss2", [str(_OSS2_PYTHON), str(HERE / "drivers/oss2_driver.py")], _OSS2_PYTHON, "run 'make .venv-oss2'")
@@ -52,7 +57,8 @@ OSS_V2 = Sdk("alibabacloud-oss-v2", [sys.executable, str(HERE / "drivers/oss_v2_
 ALI_OSS = Sdk(
     "ali-oss", ["node", str(HERE / "drivers/ali_oss.mjs")], _NODE_MODULE, "it needs node, npm and 'make node'"
 )
-SDKS = (OSS2, OSS_V2, ALI_OSS)
+GO_1 = _in_go("aliyun-oss-go-sdk", "sdk1")
+SDKS = (OSS2, OSS_V2, ALI_OSS, GO_1)
 
 
 class Driver:
@@ -111,6 +117,11 @@ class Drivers:
         if sdk.name not in self.started:
             self.started[sdk.name] = Driver(sdk)
         return self.started[sdk.name]
+
+    def every(self) -> list[Driver]:
+        """Those that are here; all of them where they are required."""
+        required = os.environ.get("OSS_TAIL_INTEROP") == "required"
+        return [self.get(sdk) for sdk in SDKS if required or not sdk.missing()]
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.interop.conftest import ALI_OSS, BUCKET, OSS2, OSS_V2, Place, place
+from tests.interop.conftest import ALI_OSS, BUCKET, OSS_V2, Place, place
 
 if TYPE_CHECKING:
     from tailer.local import LocalServer
@@ -192,9 +192,9 @@ def test_sdks_take_turns(drivers: Drivers, server: LocalServer, key: str, oss_ta
     position, written = 0, b""
     with oss_tail.following("-F", "-n", "+1", *FAST, f"oss://{BUCKET}/{key}") as tail:
         for turn in range(4):
-            for sdk in (OSS2, OSS_V2, ALI_OSS):
-                piece = f"{turn} {sdk.name}\n".encode()
-                at = place(sdk, server, "v1" if turn % 2 else "v4").at
-                position = drivers.get(sdk)("append", at=at, key=key, position=position, data=piece)["next_position"]
+            for driver in drivers.every():
+                piece = f"{turn} {driver.sdk.name}\n".encode()
+                at = place(driver.sdk, server, "v1" if turn % 2 else "v4").at
+                position = driver("append", at=at, key=key, position=position, data=piece)["next_position"]
                 written += piece
         tail.wait_for_output(written)

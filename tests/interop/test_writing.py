@@ -8,7 +8,7 @@ import crcmod
 import pytest
 
 from tailer.local import Fault
-from tests.interop.conftest import ALI_OSS, BUCKET, OSS2, OSS_V2, Place, place
+from tests.interop.conftest import ALI_OSS, BUCKET, GO_1, OSS2, OSS_V2, SDKS, Place, place
 
 if TYPE_CHECKING:
     from tailer.local import LocalServer
@@ -87,7 +87,7 @@ def test_delete_then_append_begins_anew(ask: Ask, key: str) -> None:
 
 
 def test_seal_ends_an_object(drivers: Drivers, signature: str, server: LocalServer, key: str) -> None:
-    """alibabacloud-oss-v2 is the only one of the three that can seal: at the right length, once, for ever."""
+    """alibabacloud-oss-v2 is the only one of these that can seal: at the right length, once, for ever."""
     driver, at = drivers.get(OSS_V2), Place(server, signature).at
     driver("append", at=at, key=key, position=0, data=b"the end\n")
     assert driver("seal", at=at, key=key, position=3)["error"] == "PositionNotEqualToLength"
@@ -112,8 +112,9 @@ def test_append_file_of_oss_v2_keeps_its_position(drivers: Drivers, server: Loca
 # --- the SDK's own check of the CRC-64
 
 
-_checking = pytest.mark.parametrize("sdk", [OSS2, OSS_V2], ids=["oss2", "alibabacloud-oss-v2"], indirect=True)
-"""The two that check; ali-oss looks at no CRC-64 at all."""
+_CHECKING = [sdk for sdk in SDKS if sdk is not ALI_OSS]
+_checking = pytest.mark.parametrize("sdk", _CHECKING, ids=[sdk.name for sdk in _CHECKING], indirect=True)
+"""Those that check; ali-oss looks at no CRC-64 at all."""
 
 
 @_checking
@@ -123,9 +124,12 @@ def test_crc_check_of_the_sdk_is_on_and_finds_a_wrong_put(ask: Ask, key: str, se
     assert ask("put", key=key, data=b"data")["error"] == "InconsistentError"
 
 
-def test_crc_check_of_oss2_along_a_chain_of_appends(drivers: Drivers, server: LocalServer, key: str) -> None:
-    """With `init_crc`, `oss2` carries the CRC-64 from append to append as we do; a wrong one it refuses."""
-    driver, at = drivers.get(OSS2), Place(server).at
+@pytest.mark.parametrize("sdk", [OSS2, GO_1], ids=lambda sdk: sdk.name, indirect=True)
+def test_crc_check_of_the_sdk_along_a_chain_of_appends(
+    drivers: Drivers, sdk: Sdk, server: LocalServer, key: str
+) -> None:
+    """Told the CRC-64 before, these carry it from append to append as we do; a wrong one they refuse."""
+    driver, at = drivers.get(sdk), Place(server).at
     position = crc = 0
     for piece in (b"one\n", b"two\n", b"three\n"):
         answer = driver("append", at=at, key=key, position=position, data=piece, init_crc=crc)
@@ -189,14 +193,30 @@ def test_key_with_characters_that_need_encoding(ask: Ask, key: str, name: str, s
 # --- what stands on the wire
 
 
-def test_append_stands_on_the_wire_with_an_equals_sign(
+_APPEND_QUERIES = {
+    "aliyun-oss-go-sdk": "append&position=0",
+}
+
+
+def test_append_stands_on_the_wire(
     recorder: Recorder, drivers: Drivers, sdk: Sdk, signature: str, server: LocalServer, key: str
 ) -> None:
-    """All three write ``append=``, and sign the bare ``append``."""
+    """Most write ``append=``, and sign the bare ``append``."""
     endpoint = recorder.endpoint.replace("127.0.0.1", "oss.example") if sdk is ALI_OSS else recorder.endpoint
     at = place(sdk, server, signature, endpoint=endpoint).at
     assert drivers.get(sdk)("append", at=at, key=key, position=0, data=b"x")["next_position"] == 1
-    assert recorder.request_line == f"POST /bucket/{key}?append=&position=0 HTTP/1.1"
+    query = _APPEND_QUERIES.get(sdk.name, "append=&position=0")
+    assert recorder.request_line == f"POST /bucket/{key}?{query} HTTP/1.1"
+
+
+def test_go_sdk_1_signs_version_4_with_the_date_of_http(
+    recorder: Recorder, drivers: Drivers, server: LocalServer, key: str
+) -> None:
+    """Date is in its string to sign, and x-oss-date is not sent at all."""
+    at = Place(server, endpoint=recorder.endpoint).at
+    assert drivers.get(GO_1)("append", at=at, key=key, position=0, data=b"x")["next_position"] == 1
+    assert recorder.headers["Date"].endswith(" GMT")
+    assert "x-oss-date" not in {name.lower() for name in recorder.headers}
 
 
 def test_ali_oss_writes_lower_case_header_names(

@@ -247,6 +247,33 @@ def test_scope_of_another_day_is_refused() -> None:
                 authenticator(now).identify(request)
 
 
+@pytest.mark.parametrize(
+    ("day", "date", "code"),
+    [
+        ("20231216", "Sat, 16 Dec 2023 16:20:57 GMT", None),
+        ("20231216", "Sun, 17 Dec 2023 00:20:57 +0800", None),
+        ("20231217", "Sat, 16 Dec 2023 16:20:57 GMT", "SignatureDoesNotMatch"),
+        ("20231216", "Sat, 16 Dec 2023 17:20:57 GMT", "RequestTimeTooSkewed"),
+        ("20231216", "20231216T162057Z", "AccessDenied"),
+        ("20231216", "", "AccessDenied"),
+    ],
+)
+def test_date_of_http_stands_in_for_x_oss_date(day: str, date: str, code: str | None) -> None:
+    """The first SDK for Go signs version 4 with Date alone, and as it stands there."""
+    now = V4_VECTORS["header"][0]
+    headers = {name: value for name, value in V4_HEADERS.items() if name != "x-oss-date"}
+    request = SignedRequest("PUT", "bucket", "1234+-/123/1.txt", V4_QUERY, {**headers, "date": date})
+    scope = f"{day}/cn-hangzhou/oss/aliyun_v4_request"
+    text = string_to_sign_v4(canonical_request_v4(request, []), date, scope)
+    header = f"OSS4-HMAC-SHA256 Credential=ak/{scope},Signature={sign_v4('sk', scope, text)}"
+    request = replace(request, headers={**request.headers, "authorization": header})
+    if code is None:
+        assert authenticator(now).identify(request)
+    else:
+        with pytest.raises(Refusal, match=code):
+            authenticator(now).identify(request)
+
+
 @pytest.mark.parametrize("expires", ["0", "-1", "x", "604801", ""])
 def test_bad_expiry_of_a_version_4_url(expires: str) -> None:
     """1 second to 7 days."""
