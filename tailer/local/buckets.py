@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from tailer.local import attributes, xml
 from tailer.local.call import Answer, Call, acl_answer, owner, xml_answer
@@ -13,11 +13,13 @@ from tailer.local.refusal import Refusal, invalid_argument
 from tailer.local.store import NULL_VERSION, decode_token, encode_token
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from tailer.local.service import Service
-    from tailer.local.store import BucketInfo, Listing, VersionRow
+    from tailer.local.store import BucketInfo, Listing, Row, VersionRow
     from tailer.local.xml import Node
+
+_Row = TypeVar("_Row", "Row", "VersionRow")
 
 _STAT_CLASSES = {
     "Standard": "Standard",
@@ -230,7 +232,9 @@ async def list_object_versions(service: Service, call: Call) -> Answer:
     nodes += [("KeyMarker", encode(marker[0])), ("VersionIdMarker", marker[1])]
     if listing.next is not None:
         nodes += [("NextKeyMarker", encode(listing.next[0])), ("NextVersionIdMarker", listing.next[1])]
-    return xml_answer("ListVersionsResult", [*nodes, *(_version_node(row, encode) for row in listing.rows)])
+    return xml_answer(
+        "ListVersionsResult", [*nodes, *(_version_node(row, encode) for row in _objects_first(listing.rows))]
+    )
 
 
 def _version_node(row: VersionRow, encode: Callable[[str], str]) -> Node:
@@ -274,8 +278,13 @@ def _bounds(call: Call, encode: Callable[[str], str], *, truncated: bool) -> lis
     return nodes
 
 
+def _objects_first(rows: Iterable[_Row]) -> list[_Row]:
+    """Objects, then prefixes, as OSS writes them: a reader may take a run of elements for all of them."""
+    return sorted(rows, key=lambda row: row.info is None)
+
+
 def _rows(listing: Listing, encode: Callable[[str], str], *, with_owner: bool) -> Iterator[Node]:
-    for row in listing.rows:
+    for row in _objects_first(listing.rows):
         if row.info is None:
             yield "CommonPrefixes", [("Prefix", encode(row.name))]
             continue
