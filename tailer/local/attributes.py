@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 OBJECT_ACLS = ("default", "private", "public-read", "public-read-write")
 BUCKET_ACLS = OBJECT_ACLS[1:]
 ARCHIVED = ("Archive", "ColdArchive", "DeepColdArchive")
+OBJECT_CLASSES = ("Standard", "IA", *ARCHIVED)
 CRC = "x-oss-hash-crc64ecma"
 NEXT_POSITION = "x-oss-next-append-position"
 

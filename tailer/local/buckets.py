@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from tailer.local import attributes, xml
-from tailer.local.call import Answer, Call, acl_answer, owner, xml_answer
+from tailer.local.call import Answer, Call, acl_answer, owner, xml_answer, xml_date
 from tailer.local.refusal import Refusal, invalid_argument
 from tailer.local.store import NULL_VERSION, decode_token, encode_token
 
@@ -41,7 +40,7 @@ async def list_buckets(service: Service, call: Call) -> Answer:
         (
             "Bucket",
             [
-                ("CreationDate", _xml_date(info.created)),
+                ("CreationDate", xml_date(info.created)),
                 *_endpoints(service),
                 ("Location", f"oss-{service.region}"),
                 ("Name", info.name),
@@ -68,7 +67,10 @@ async def put_bucket(service: Service, call: Call) -> Answer:
 
 
 async def delete_bucket(service: Service, call: Call) -> Answer:
-    """DELETE /bucket/."""
+    """DELETE /bucket/: one with unfinished uploads is not empty."""
+    if service.uploads.of_bucket(service.store.bucket(call.bucket or "").name):
+        message = "The bucket has unfinished multipart uploads. Please abort them first."
+        raise Refusal(409, "BucketNotEmpty", message, fields={"BucketName": call.bucket or ""})
     service.store.delete_bucket(call.bucket or "")
     return Answer(204)
 
@@ -98,7 +100,7 @@ async def get_bucket_info(service: Service, call: Call) -> Answer:
     """GET /bucket/?bucketInfo."""
     info = service.store.bucket(call.bucket or "")
     nodes: list[Node] = [
-        ("CreationDate", _xml_date(info.created)),
+        ("CreationDate", xml_date(info.created)),
         *_endpoints(service),
         ("Location", f"oss-{service.region}"),
         ("Name", info.name),
@@ -125,7 +127,7 @@ async def get_bucket_stat(service: Service, call: Call) -> Answer:
     nodes: list[Node] = [
         ("Storage", str(size)),
         ("ObjectCount", str(count)),
-        ("MultipartUploadCount", "0"),
+        ("MultipartUploadCount", str(len(service.uploads.of_bucket(call.bucket or "")))),
         ("LiveChannelCount", "0"),
         ("LastModifiedTime", str(int(service.clock()))),
     ]
@@ -245,7 +247,7 @@ def _version_node(row: VersionRow, encode: Callable[[str], str]) -> Node:
         ("Key", encode(row.name)),
         ("VersionId", info.version or NULL_VERSION),
         ("IsLatest", "true" if row.is_latest else "false"),
-        ("LastModified", _xml_date(info.modified)),
+        ("LastModified", xml_date(info.modified)),
     ]
     if info.is_marker:
         return "DeleteMarker", [*nodes, owner()]
@@ -290,14 +292,10 @@ def _rows(listing: Listing, encode: Callable[[str], str], *, with_owner: bool) -
             continue
         contents: list[Node] = [
             ("Key", encode(row.name)),
-            ("LastModified", _xml_date(row.info.modified)),
+            ("LastModified", xml_date(row.info.modified)),
             ("ETag", f'"{row.info.etag}"'),
             ("Type", row.info.type),
             ("Size", str(row.info.size)),
             ("StorageClass", row.info.storage_class),
         ]
         yield "Contents", [*contents, owner()] if with_owner else contents
-
-
-def _xml_date(seconds: float) -> str:
-    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")

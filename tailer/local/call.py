@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 from tailer.local import xml
@@ -111,6 +112,11 @@ class Answer:
     def length(self) -> int:
         """Bytes of the body."""
         return self.stop - self.start if self.contents is not None else len(self.body)
+
+
+def xml_date(seconds: float) -> str:
+    """A time as documents write it."""
+    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
 def xml_answer(name: str, children: str | Sequence[Node]) -> Answer:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
+    from tailer.local.store import Upload
+
 IN_MEMORY = 1 << 20
 PIECE = 1 << 20
 
@@ -62,6 +64,18 @@ class FolderUpload:
         else:
             write_all(self._spilled(), chunk, self.size)
         self.size += len(chunk)
+
+    def adopt(self, other: Upload) -> None:
+        """Add all bytes of another one."""
+        assert isinstance(other, FolderUpload), "a body goes to the engine that it was made by"
+        for start in range(0, other.size, PIECE):
+            self.write(other.read(start, PIECE))
+
+    def read(self, offset: int, length: int) -> bytes:
+        """At most `length` bytes from `offset`."""
+        if self._file is None:
+            return bytes(self._memory[offset : offset + length])
+        return os.pread(self._file, length, offset)
 
     def small(self) -> bytes | None:
         """All bytes, when they are few."""

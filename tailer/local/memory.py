@@ -85,6 +85,13 @@ class MemoryUpload:
         self.segments.write(chunk)
         self.size += len(chunk)
 
+    def adopt(self, other: Upload) -> None:
+        """Add all bytes of another one, which may not be used any more."""
+        segments = _segments(other)
+        self.crc64 = crc64.combine(self.crc64, other.crc64, other.size)
+        self.segments.adopt(segments)
+        self.size += other.size
+
     def small(self) -> bytes | None:
         """All bytes, when they are few."""
         return bytes(self.segments.read(0, self.size)) if self.size <= SMALL else None

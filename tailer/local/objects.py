@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from tailer.local.xml import Node
 
 PUT_LIMIT = 5 * 2**30
-_CLASSES = ("Standard", "IA", *ARCHIVED)
 _APPEND_CLASSES = ("Standard", "IA", "Archive")
 
 # --- writing
@@ -64,7 +63,7 @@ async def put_object(service: Service, call: Call) -> Answer:
         if name in call.headers:
             message = "A header you provided implies functionality that is not implemented."
             raise Refusal(400, "NotImplemented", message, fields={"Header": name.title()})
-    attrs = attributes.from_headers(call.headers, _CLASSES)
+    attrs = attributes.from_headers(call.headers, attributes.OBJECT_CLASSES)
     service.store.bucket(bucket)
     check_key(key)
     call.require_length()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tailer.local import buckets, objects
+from tailer.local import buckets, copies, multipart, objects
 from tailer.local.attributes import OVERRIDES
 from tailer.local.auth import SUB_RESOURCES
 from tailer.local.refusal import not_implemented
@@ -30,12 +30,16 @@ class Operation:
 _SUB_RESOURCES = (SUB_RESOURCES | {"seal", "symlink", "objectInfo"}) - {
     # These come along with an operation and never are one.
     "position",
+    "partNumber",
     "continuation-token",
     "security-token",
     "x-oss-traffic-limit",
     "x-oss-request-payer",
     *OVERRIDES,
 }
+
+COPY = "x-oss-copy-source"
+"""A header that makes a copy of a PUT."""
 
 _OF_A_VERSION = {("GET", "object"), ("HEAD", "object"), ("DELETE", "object")}
 """What can be asked of one version of an object."""
@@ -60,6 +64,14 @@ _OPERATIONS: dict[tuple[str, str, str], Operation] = {
         ("POST", "bucket", "delete", "DeleteMultipleObjects", objects.delete_multiple_objects, "write"),
         ("POST", "object", "append", "AppendObject", objects.append_object, "write"),
         ("POST", "object", "seal", "SealAppendObject", objects.seal_append_object, "write"),
+        ("PUT", "object", COPY, "CopyObject", copies.copy_object, "write"),
+        ("POST", "object", "uploads", "InitiateMultipartUpload", multipart.initiate_multipart_upload, "write"),
+        ("PUT", "object", "uploadId", "UploadPart", multipart.upload_part, "write"),
+        ("PUT", "object", f"uploadId {COPY}", "UploadPartCopy", multipart.upload_part_copy, "write"),
+        ("POST", "object", "uploadId", "CompleteMultipartUpload", multipart.complete_multipart_upload, "write"),
+        ("DELETE", "object", "uploadId", "AbortMultipartUpload", multipart.abort_multipart_upload, "write"),
+        ("GET", "object", "uploadId", "ListParts", multipart.list_parts, "write"),
+        ("GET", "bucket", "uploads", "ListMultipartUploads", multipart.list_multipart_uploads, "write"),
         ("PUT", "object", "", "PutObject", objects.put_object, "write"),
         ("DELETE", "object", "", "DeleteObject", objects.delete_object, "write"),
         ("HEAD", "object", "", "HeadObject", objects.head_object, "read"),
@@ -74,8 +86,11 @@ _OPERATIONS: dict[tuple[str, str, str], Operation] = {
 }
 
 
-def choose(method: str, bucket: str | None, key: str | None, query: Mapping[str, str]) -> Operation:
-    """The operation that a request asks for. Raises NotImplemented for every other one.
+def choose(
+    method: str, bucket: str | None, key: str | None, query: Mapping[str, str], *, is_copy: bool = False
+) -> Operation:
+    """The operation that a request asks for; `is_copy` when it has the header of one. Raises NotImplemented for every
+    other one.
 
     A parameter that OSS does not know is ignored, as there; one that it knows and this server does not
     serve makes another operation of the request, which must not look like a success.
@@ -86,6 +101,8 @@ def choose(method: str, bucket: str | None, key: str | None, query: Mapping[str,
         markers.remove("versionId")
     if scope == "bucket" and query.get("list-type") == "2" and not markers:
         markers = ["list-type=2"]
+    if is_copy and method == "PUT" and scope == "object" and markers in ([], ["uploadId"]):
+        markers = [" ".join([*markers, COPY])]
     marker = markers[0] if markers else ""
     operation = _OPERATIONS.get((method, scope, marker))
     if operation is None or len(markers) > 1:

@@ -127,6 +127,7 @@ class LocalServer:
             await self._web.shutdown(timeout=0.1)
         if self._listener is not None:
             await self._listener.wait_closed()
+        self.service.uploads.close()
         self.store.close()
 
     def environment(self, key: AccessKey | None = None) -> dict[str, str]:

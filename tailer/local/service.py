@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tailer.local import permissions, xml
 from tailer.local.attributes import OVERRIDES
+from tailer.local.multipart import Uploads
 from tailer.local.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Service:
     ) -> None:
         self.store = store
         self.history = history
+        self.uploads = Uploads()
         self.region = region
         self.clock = clock
         self.endpoint = ""

@@ -173,6 +173,10 @@ class Upload(Protocol):
         """Add bytes."""
         ...
 
+    def adopt(self, other: Upload) -> None:
+        """Add all bytes of a body that the same engine made."""
+        ...
+
     def close(self) -> None:
         """Forget what was not taken over by an object."""
         ...
@@ -512,6 +516,20 @@ class Store:
             if info.sealed is None:
                 info = self._amend(bucket, key, replace(info, sealed=self._clock()))
         return info
+
+    def restate(self, bucket: str, key: str, attributes: Attributes) -> ObjectInfo:
+        """Say other things of an object; its bytes stay (CopyObject onto itself)."""
+        with self._writer(bucket, key):
+            known = self.head(bucket, key)
+            info = replace(
+                known,
+                headers=dict(attributes.headers),
+                storage_class=attributes.storage_class,
+                acl=attributes.acl or known.acl,
+                tags=attributes.tags,
+                modified=self._clock(),
+            )
+            return self._amend(bucket, key, info)
 
     def set_acl(self, bucket: str, key: str, acl: str) -> None:
         """PutObjectACL."""

@@ -15,7 +15,7 @@ from tailer.local.auth import Authenticator, SignedRequest
 from tailer.local.body import RequestBody
 from tailer.local.call import Answer, Call
 from tailer.local.exchange import Broken, Exchange
-from tailer.local.operations import Operation, choose
+from tailer.local.operations import COPY, Operation, choose
 from tailer.local.refusal import Refusal, invalid_argument
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class Wire:
         request, target = exchange.request, exchange.target
         bucket, key = target.bucket or "", target.key or ""
         try:
-            operation = choose(request.method, target.bucket, target.key, query)
+            operation = choose(request.method, target.bucket, target.key, query, is_copy=COPY in request.headers)
         except Refusal:
             exchange.strikes = self._faults.strike("Unknown", request.method, bucket, key)
             raise
