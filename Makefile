@@ -12,14 +12,17 @@ NODE_MAYBE := $(if $(shell command -v npm),$(NODE_READY))
 GO_READY   := tests/interop/drivers/go/bin/.ready
 # And without go those of the SDKs for Go.
 GO_MAYBE   := $(if $(shell command -v go),$(GO_READY))
+JAVA_READY := tests/interop/java/target/.ready
+# And without Maven those of the SDKs for Java.
+JAVA_MAYBE := $(if $(and $(shell command -v mvn),$(shell command -v javac)),$(JAVA_READY))
 
-.PHONY: help demo test lint bench interop model soak kill-append clean .venv-oss2 go
+.PHONY: help demo test lint bench interop model soak kill-append clean .venv-oss2 node java go
 
 help:
 	@echo "make demo     follow a growing object, on this machine alone, in 20 s (FILE=... for your own file)"
 	@echo "make test     all tests"
 	@echo "make lint     ruff and mypy --strict"
-	@echo "make interop  the tests with the official SDKs alone, none of which may be missing (needs npm and go)"
+	@echo "make interop  the tests with the official SDKs alone, none of which may be missing (needs npm, mvn and go)"
 	@echo "make bench    the benchmarks of docs/benchmarks.md"
 	@echo "make model    the random-action model test, ten million steps"
 	@echo "make kill-append  kill oss-append -f 200 times while its file is rotated, race two writers, send 1 GiB"
@@ -42,6 +45,16 @@ $(NODE_READY): tests/interop/node/package.json
 	cd tests/interop/node && npm install --silent --no-audit --no-fund --no-package-lock
 	@touch $@
 
+node: $(NODE_READY)
+
+$(JAVA_READY): tests/interop/java/pom.xml $(wildcard tests/interop/drivers/java/*.java)
+	rm -rf $(@D)
+	mvn --quiet --batch-mode --file $< dependency:copy-dependencies -DoutputDirectory=target/lib
+	javac -cp '$(@D)/lib/*' -d $(@D)/classes $(filter %.java,$^)
+	@touch $@
+
+java: $(JAVA_READY)
+
 $(GO_READY): $(addprefix tests/interop/drivers/go/,go.mod go.sum) $(wildcard tests/interop/drivers/go/*/*.go)
 	cd tests/interop/drivers/go && go build -o bin/ ./...
 	@touch $@
@@ -52,10 +65,10 @@ demo: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python demo.py $(if $(FILE),--file '$(FILE)')
 
 # More workers than cores: most tests wait for a process or a clock.
-test: $(READY) $(OSS2_READY) $(NODE_MAYBE) $(GO_MAYBE)
+test: $(READY) $(OSS2_READY) $(NODE_MAYBE) $(JAVA_MAYBE) $(GO_MAYBE)
 	$(BIN)/python -m pytest -q -n 4 --dist worksteal
 
-interop: $(READY) $(OSS2_READY) $(NODE_READY) $(GO_READY)
+interop: $(READY) $(OSS2_READY) $(NODE_READY) $(JAVA_READY) $(GO_READY)
 	OSS_TAIL_INTEROP=required $(BIN)/python -m pytest -q tests/interop
 
 lint: $(READY)
@@ -82,4 +95,4 @@ bench: $(READY) $(OSS2_READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) .venv-* tests/interop/node/node_modules tests/interop/drivers/go/bin build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-* tests/interop/node/node_modules tests/interop/drivers/go/bin tests/interop/java/target build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -50,6 +50,16 @@ def _in_go(name: str, program: str) -> Sdk:
     return Sdk(name, [str(built)], built, "it needs go and 'make go'")
 
 
+_JAVA_BUILT = HERE / "java" / "target" / ".ready"
+
+
+def _in_java(program: str) -> list[str]:
+    """No name leads anywhere but those of a file, all of them to this machine."""
+    paths = f"{_JAVA_BUILT.parent}/classes:{_JAVA_BUILT.parent}/lib/*"
+    starts_fast = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
+    return ["java", *starts_fast, f"-Djdk.net.hosts.file={HERE}/java/hosts", "-cp", paths, program]
+
+
 _OSS2_PYTHON = HERE.parents[1] / ".venv-oss2" / "bin" / "python"
 _NODE_MODULE = HERE / "node" / "node_modules" / "ali-oss"
 OSS2 = Sdk("oss2", [str(_OSS2_PYTHON), str(HERE / "drivers/oss2_driver.py")], _OSS2_PYTHON, "run 'make .venv-oss2'")
@@ -58,7 +68,10 @@ ALI_OSS = Sdk(
     "ali-oss", ["node", str(HERE / "drivers/ali_oss.mjs")], _NODE_MODULE, "it needs node, npm and 'make node'"
 )
 GO_1 = _in_go("aliyun-oss-go-sdk", "sdk1")
-SDKS = (OSS2, OSS_V2, ALI_OSS, GO_1)
+_JAVA_REMEDY = "it needs java, javac, mvn and 'make java'"
+JAVA_1 = Sdk("aliyun-sdk-oss", _in_java("Sdk1"), _JAVA_BUILT, _JAVA_REMEDY)
+JAVA_2 = Sdk("alibabacloud-oss-v2-java", _in_java("Sdk2"), _JAVA_BUILT, _JAVA_REMEDY)
+SDKS = (OSS2, OSS_V2, ALI_OSS, GO_1, JAVA_1, JAVA_2)
 
 
 class Driver:
@@ -72,7 +85,7 @@ class Driver:
         )
 
     def __call__(self, verb: str, **arguments: Any) -> dict[str, Any]:
-        """Bytes go in and come back as they are; so does the CRC-64 as a number."""
+        """Bytes go in and come back as they are, the CRC-64 as a number. What the SDK does not tell is left out."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         print(json.dumps({"do": verb, **_packed(arguments)}), file=self._process.stdin, flush=True)
@@ -90,6 +103,11 @@ class Driver:
         """End the process."""
         self._process.kill()
         self._process.communicate()
+
+
+def assert_refused(facts: dict[str, Any], status: int, code: str) -> None:
+    """That the SDK was refused with that code; and with that status, where it tells of one."""
+    assert (facts.get("status", status), facts.get("error")) == (status, code)
 
 
 def _packed(arguments: Any) -> Any:
