@@ -68,10 +68,11 @@ ALI_OSS = Sdk(
     "ali-oss", ["node", str(HERE / "drivers/ali_oss.mjs")], _NODE_MODULE, "it needs node, npm and 'make node'"
 )
 GO_1 = _in_go("aliyun-oss-go-sdk", "sdk1")
+GO_2 = _in_go("alibabacloud-oss-go-sdk-v2", "sdk2")
 _JAVA_REMEDY = "it needs java, javac, mvn and 'make java'"
 JAVA_1 = Sdk("aliyun-sdk-oss", _in_java("Sdk1"), _JAVA_BUILT, _JAVA_REMEDY)
 JAVA_2 = Sdk("alibabacloud-oss-v2-java", _in_java("Sdk2"), _JAVA_BUILT, _JAVA_REMEDY)
-SDKS = (OSS2, OSS_V2, ALI_OSS, GO_1, JAVA_1, JAVA_2)
+SDKS = (OSS2, OSS_V2, ALI_OSS, GO_1, GO_2, JAVA_1, JAVA_2)
 
 
 class Driver:
@@ -202,6 +203,11 @@ def place(sdk: Sdk, server: tailer.local.LocalServer, signature: str = "v4", **o
 
 Ask = partial[dict[str, Any]]
 """A driver with its place: ``ask("append", key=…, position=0, data=b"…")``."""
+
+
+def only(*sdks: Sdk) -> pytest.MarkDecorator:
+    """Runs a test with these alone."""
+    return pytest.mark.parametrize("sdk", sdks, ids=[sdk.name for sdk in sdks], indirect=True)
 
 
 @pytest.fixture(params=SDKS, ids=[sdk.name for sdk in SDKS])
