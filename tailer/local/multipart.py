@@ -1,4 +1,4 @@
-"""Uploads in parts (OSS documentation, "Multipart upload"): unfinished ones are known until the server ends."""
+"""What can be asked of an upload in parts (OSS documentation, "Multipart upload")."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import asyncio
 import base64
 import hashlib
 import itertools
-import os
-import threading
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,94 +15,18 @@ from tailer.local.call import Answer, Call, xml_answer, xml_date
 from tailer.local.copies import fill, open_source, refuse_appendable
 from tailer.local.names import check_key
 from tailer.local.refusal import Refusal, invalid_argument, whole_number
+from tailer.local.uploads import Part, Unfinished
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from tailer.local.service import Service
-    from tailer.local.store import Attributes, ObjectInfo, Upload
+    from tailer.local.store import ObjectInfo, Upload
     from tailer.local.xml import Node
 
 _PART_LIMIT = 5 * 2**30
 _SMALLEST = 100 * 1024
 _MOST_PARTS = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One part: its bytes, and the MD5 of them as an ETag."""
-
-    body: Upload
-    etag: str
-    modified: float
-
-
-@dataclass(slots=True)
-class Unfinished:
-    """An upload that was begun. `begun` is in seconds since 1970."""
-
-    id: str
-    bucket: str
-    key: str
-    attributes: Attributes
-    begun: float
-    parts: dict[int, Part] = field(default_factory=dict)
-
-
-class Uploads:
-    """Those that were begun and neither completed nor aborted."""
-
-    def __init__(self) -> None:
-        self._by_id: dict[str, Unfinished] = {}
-        self._lock = threading.Lock()
-
-    def begin(self, bucket: str, key: str, attrs: Attributes, now: float) -> Unfinished:
-        """A new one."""
-        upload = Unfinished(os.urandom(16).hex().upper(), bucket, key, attrs, now)
-        self._by_id[upload.id] = upload
-        return upload
-
-    def find(self, call: Call) -> Unfinished:
-        """The one that a request names. Raises NoSuchUpload."""
-        upload = self._by_id.get(call.query.get("uploadId", ""))
-        if upload is None or (upload.bucket, upload.key) != call.object:
-            raise _no_such_upload(call.query.get("uploadId", ""))
-        return upload
-
-    def of_bucket(self, bucket: str) -> list[Unfinished]:
-        """By key, and by time for one key."""
-        found = [upload for upload in list(self._by_id.values()) if upload.bucket == bucket]
-        return sorted(found, key=lambda upload: (upload.key.encode(), upload.begun, upload.id))
-
-    def add(self, upload: Unfinished, number: int, part: Part) -> None:
-        """A part, in place of one of the same number. Raises NoSuchUpload when the upload ended meanwhile."""
-        with self._lock:
-            before = upload.parts.get(number)
-            if upload.id not in self._by_id:
-                raise _no_such_upload(upload.id)
-            upload.parts[number] = part
-        if before is not None:
-            before.body.close()
-
-    def end(self, upload: Unfinished) -> None:
-        """Forget it and its parts."""
-        with self._lock:
-            self._by_id.pop(upload.id, None)
-        for part in upload.parts.values():
-            part.body.close()
-
-    def close(self) -> None:
-        """Forget all."""
-        for upload in list(self._by_id.values()):
-            self.end(upload)
-
-
-def _no_such_upload(upload_id: str) -> Refusal:
-    message = "The specified upload does not exist: it may have been completed or aborted."
-    return Refusal(404, "NoSuchUpload", message, fields={"UploadId": upload_id})
-
-
-# --- the operations
 
 
 async def initiate_multipart_upload(service: Service, call: Call) -> Answer:
@@ -124,7 +45,7 @@ async def initiate_multipart_upload(service: Service, call: Call) -> Answer:
 
 async def upload_part(service: Service, call: Call) -> Answer:
     """PUT /key?partNumber=N&uploadId=ID."""
-    upload, number = service.uploads.find(call), _number(call)
+    upload, number = _find(service, call), _number(call)
     call.require_length()
     body = service.store.upload()
     try:
@@ -140,7 +61,7 @@ async def upload_part(service: Service, call: Call) -> Answer:
 
 async def upload_part_copy(service: Service, call: Call) -> Answer:
     """PUT /key?partNumber=N&uploadId=ID with x-oss-copy-source."""
-    upload, number = service.uploads.find(call), _number(call)
+    upload, number = _find(service, call), _number(call)
     source, body = open_source(service, call), service.store.upload()
     try:
         refuse_appendable(source.info)
@@ -160,7 +81,7 @@ async def upload_part_copy(service: Service, call: Call) -> Answer:
 
 async def complete_multipart_upload(service: Service, call: Call) -> Answer:
     """POST /key?uploadId=ID: the key is its parts, one behind the other, of type Multipart."""
-    upload = service.uploads.find(call)
+    upload = _find(service, call)
     bucket, key = call.object
     parts = await _named_parts(service, call, upload)
     overwrite = call.headers.get("x-oss-forbid-overwrite", "false").lower() != "true"
@@ -191,13 +112,13 @@ async def complete_multipart_upload(service: Service, call: Call) -> Answer:
 
 async def abort_multipart_upload(service: Service, call: Call) -> Answer:
     """DELETE /key?uploadId=ID."""
-    service.uploads.end(service.uploads.find(call))
+    service.uploads.end(_find(service, call))
     return Answer(204)
 
 
 async def list_parts(service: Service, call: Call) -> Answer:
     """GET /key?uploadId=ID."""
-    upload, encode = service.uploads.find(call), call.encoder
+    upload, encode = _find(service, call), call.encoder
     marker, limit = _count(call, "part-number-marker", 0, 0), _count(call, "max-parts", 1000, 1)
     behind = [(number, part) for number, part in sorted(upload.parts.items()) if number > marker]
     page = behind[:limit]
@@ -273,6 +194,11 @@ def _rows(
 
 
 # --- parts
+
+
+def _find(service: Service, call: Call) -> Unfinished:
+    """The upload that a request names. Raises NoSuchUpload."""
+    return service.uploads.find(*call.object, call.query.get("uploadId", ""))
 
 
 def _number(call: Call) -> int:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tailer.local import permissions, xml
 from tailer.local.attributes import OVERRIDES
-from tailer.local.multipart import Uploads
 from tailer.local.refusal import Refusal
+from tailer.local.uploads import Uploads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
