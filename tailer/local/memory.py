@@ -9,7 +9,7 @@ from tailer.core import crc64
 from tailer.local.store import SMALL, BucketInfo, ObjectInfo, Summary, Upload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _SEGMENT = 1 << 20
 
@@ -41,6 +41,10 @@ class Segments:
             self._starts.append(self.size)
             self._pieces.append(piece)
             self.size += len(piece)
+
+    def pieces(self) -> Sequence[bytearray]:
+        """All bytes, piece by piece, to be copied."""
+        return self._pieces
 
     def read(self, offset: int, length: int) -> bytes | bytearray:
         """At most `length` bytes from `offset`: those that one piece holds come without joining."""
@@ -86,10 +90,11 @@ class MemoryUpload:
         self.size += len(chunk)
 
     def adopt(self, other: Upload) -> None:
-        """Add all bytes of another one, which may not be used any more."""
+        """Add all bytes of another one, which stays as it is."""
         segments = _segments(other)
         self.crc64 = crc64.combine(self.crc64, other.crc64, other.size)
-        self.segments.adopt(segments)
+        for piece in segments.pieces():
+            self.segments.write(piece)
         self.size += other.size
 
     def small(self) -> bytes | None:

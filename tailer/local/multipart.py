@@ -84,19 +84,8 @@ async def complete_multipart_upload(service: Service, call: Call) -> Answer:
     upload = _find(service, call)
     bucket, key = call.object
     parts = await _named_parts(service, call, upload)
-    overwrite = call.headers.get("x-oss-forbid-overwrite", "false").lower() != "true"
-    whole = service.store.upload()
-    try:
-        work = partial(_join, whole, parts)
-        await asyncio.to_thread(work) if service.store.engine.on_disk else work()
-        put = partial(
-            service.store.put, bucket, key, whole, upload.attributes,
-            etag=_etag(parts), overwrite=overwrite, type="Multipart",
-        )  # fmt: skip
-        info = await service.commit(bucket, key, whole.size, put)
-    finally:
-        whole.close()
-    service.uploads.end(upload)
+    with service.uploads.completing(upload):
+        info = await _put_whole(service, call, upload, parts)
     nodes: list[Node] = [
         ("Location", f"{service.endpoint}/{bucket}/{xml.url_encoded(key)}"),
         ("Bucket", bucket),
@@ -108,6 +97,21 @@ async def complete_multipart_upload(service: Service, call: Call) -> Answer:
     answer = xml_answer("CompleteMultipartUploadResult", nodes)
     answer.headers |= {"ETag": f'"{info.etag}"', CRC: str(info.crc64), **version_header(info)}
     return answer
+
+
+async def _put_whole(service: Service, call: Call, upload: Unfinished, parts: Sequence[Part]) -> ObjectInfo:
+    overwrite = call.headers.get("x-oss-forbid-overwrite", "false").lower() != "true"
+    whole = service.store.upload()
+    try:
+        work = partial(_join, whole, parts)
+        await asyncio.to_thread(work) if service.store.engine.on_disk else work()
+        put = partial(
+            service.store.put, upload.bucket, upload.key, whole, upload.attributes,
+            etag=_etag(parts), overwrite=overwrite, type="Multipart",
+        )  # fmt: skip
+        return await service.commit(upload.bucket, upload.key, whole.size, put)
+    finally:
+        whole.close()
 
 
 async def abort_multipart_upload(service: Service, call: Call) -> Answer:

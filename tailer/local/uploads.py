@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tailer.local.refusal import Refusal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tailer.local.store import Attributes, Upload
 
 
@@ -68,6 +71,22 @@ class Uploads:
             upload.parts[number] = part
         if before is not None:
             before.body.close()
+
+    @contextmanager
+    def completing(self, upload: Unfinished) -> Iterator[None]:
+        """Nobody else knows it meanwhile, so that no part goes or changes; when that fails it is there again.
+
+        Raises NoSuchUpload when the upload ended before.
+        """
+        with self._lock:
+            if self._by_id.pop(upload.id, None) is None:
+                raise _no_such_upload(upload.id)
+        try:
+            yield
+        except BaseException:
+            self._by_id[upload.id] = upload
+            raise
+        self.end(upload)
 
     def end(self, upload: Unfinished) -> None:
         """Forget it and its parts."""

@@ -10,6 +10,10 @@ import pytest
 
 from tailer.core import crc64
 from tailer.local import running
+from tailer.local.memory import MemoryUpload
+from tailer.local.refusal import Refusal
+from tailer.local.store import Attributes
+from tailer.local.uploads import Part, Uploads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,6 +118,47 @@ def test_what_cannot_be_completed_is_refused_and_can_be_completed_later(client: 
     assert refused(send, client, upload_id, 10_001, b"x") == (400, "InvalidArgument")
     assert refused(send, client, "nothing", 1, b"x") == (404, "NoSuchUpload")
     assert complete(client, upload_id, [first, second, last]).status_code == 200
+
+
+def test_a_completion_that_was_refused_leaves_the_parts_as_they_were(server: LocalServer, client: oss.Client) -> None:
+    """Of many pieces each: a second try sees the same bytes."""
+    upload_id = begin(client)
+    bodies = [b"a" * 2_500_000, b"b" * 150_000, b"c" * 1_500_000]
+    parts = oss.CompleteMultipartUpload(
+        parts=[send(client, upload_id, number, body) for number, body in enumerate(bodies, 1)]
+    )
+    append(client, KEY, 0, b"in the way")
+    request = oss.CompleteMultipartUploadRequest(
+        bucket=BUCKET, key=KEY, upload_id=upload_id, complete_multipart_upload=parts, forbid_overwrite="true"
+    )
+    for _ in range(2):
+        assert refused(client.complete_multipart_upload, request) == (409, "FileAlreadyExists")
+    request.forbid_overwrite = None
+    assert client.complete_multipart_upload(request).hash_crc64 == str(crc64.update(b"".join(bodies)))
+    assert server.store.read(BUCKET, KEY) == b"".join(bodies)
+
+
+def test_nothing_meddles_with_an_upload_that_is_being_completed() -> None:
+    """Nor with one that ended; what could not be completed is there again."""
+    uploads = Uploads()
+    upload = uploads.begin(BUCKET, KEY, Attributes(), 0.0)
+    part = Part(MemoryUpload(), "", 0.0)
+
+    def fail() -> None:
+        with uploads.completing(upload):
+            with pytest.raises(Refusal, match="NoSuchUpload"):
+                uploads.add(upload, 1, part)
+            with pytest.raises(Refusal, match="NoSuchUpload"):
+                uploads.find(BUCKET, KEY, upload.id)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    uploads.add(uploads.find(BUCKET, KEY, upload.id), 1, part)
+    with uploads.completing(upload):
+        assert uploads.of_bucket(BUCKET) == []
+    with pytest.raises(Refusal, match="NoSuchUpload"), uploads.completing(upload):
+        pytest.fail("it ended")
 
 
 def test_parts_and_uploads_are_listed_and_aborted(client: oss.Client) -> None:
