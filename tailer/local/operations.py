@@ -27,7 +27,13 @@ class Operation:
     """``read`` and ``write`` may be opened to everybody by an ACL; ``owner`` never."""
 
 
-_SUB_RESOURCES = (SUB_RESOURCES | {"seal", "symlink", "objectInfo"}) - {
+_NOT_SIGNED_BY_V1 = """
+    accessmonitor bucketArchiveDirectRead cleanRestoredObject cloudboxes dataPipeline legalHold metadataConfiguration
+    metadataInventoryTable metadataJournalTable MetaQuery objectInfo objectWorm overwriteConfig quota
+    redundancyTransition regions retention seal symlink userDefinedLogFieldsConfig
+"""
+# What is missing here is taken for a parameter that OSS does not know: PUT /key?retention would replace the object.
+_SUB_RESOURCES = (SUB_RESOURCES | {*_NOT_SIGNED_BY_V1.split()}) - {
     # These come along with an operation and never are one.
     "position",
     "partNumber",

@@ -500,6 +500,39 @@ def test_everything_else_is_not_implemented(ask: Requester, method: str, key: st
     assert ask("GET", "log").body == b"abc"
 
 
+OF_OBJECTS = "asyncFetch cleanRestoredObject legalHold objectInfo retention symlink x-oss-async-process"
+OF_BUCKETS = """
+    accessmonitor bucketArchiveDirectRead cors dataPipeline encryption httpsConfig inventory legalHold lifecycle logging
+    metadataConfiguration metadataInventoryTable metadataJournalTable metaQuery MetaQuery objectWorm overwriteConfig
+    policy policyStatus publicAccessBlock quota redundancyTransition referer replication requestPayment resourceGroup
+    tagging transferAcceleration userDefinedLogFieldsConfig website worm wormExtend
+"""
+
+
+@pytest.mark.parametrize("name", OF_OBJECTS.split())
+@pytest.mark.parametrize("method", ["GET", "PUT", "POST", "DELETE"])
+def test_no_sub_resource_of_an_object_is_taken_for_the_object(ask: Requester, method: str, name: str) -> None:
+    """OSS documentation, "List of operations by function": a PUT of one would else replace the object."""
+    ask.append("log", 0, b"abc")
+    reply = ask(method, "log", name, b"<X/>" if method in ("PUT", "POST") else None)
+    assert (reply.status, reply.code) == (501, "NotImplemented")
+    assert ask("GET", "log").body == b"abc"
+
+
+@pytest.mark.parametrize("name", OF_BUCKETS.split())
+@pytest.mark.parametrize("method", ["GET", "PUT", "POST", "DELETE"])
+def test_no_sub_resource_of_a_bucket_is_taken_for_the_bucket(ask: Requester, method: str, name: str) -> None:
+    """A DELETE of one would else delete the bucket, which is empty here."""
+    reply = ask(method, None, name, b"<X/>" if method in ("PUT", "POST") else None)
+    assert (reply.status, reply.code) == (501, "NotImplemented")
+    assert ask("HEAD").status == 200
+
+
+@pytest.mark.parametrize("name", ["cloudboxes", "regions"])
+def test_no_other_list_is_taken_for_that_of_the_buckets(ask: Requester, name: str) -> None:
+    assert ask("GET", None, name, bucket=None).status == 501
+
+
 def test_unknown_parameters_are_ignored(ask: Requester) -> None:
     """As the service ignores them; they are signed all the same."""
     ask.append("log", 0, b"abc")
