@@ -56,7 +56,7 @@ $(JAVA_READY): tests/interop/java/pom.xml $(wildcard tests/interop/drivers/java/
 java: $(JAVA_READY)
 
 $(GO_READY): $(addprefix tests/interop/drivers/go/,go.mod go.sum) $(wildcard tests/interop/drivers/go/*/*.go)
-	cd tests/interop/drivers/go && go build -o bin/ ./...
+	cd tests/interop/drivers/go && go build -o bin/ ./... github.com/aliyun/ossutil
 	@touch $@
 
 go: $(GO_READY)

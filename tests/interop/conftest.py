@@ -69,6 +69,7 @@ ALI_OSS = Sdk(
 )
 GO_1 = _in_go("aliyun-oss-go-sdk", "sdk1")
 GO_2 = _in_go("alibabacloud-oss-go-sdk-v2", "sdk2")
+OSSUTIL = _in_go("ossutil", "ossutil")
 _JAVA_REMEDY = "it needs java, javac, mvn and 'make java'"
 JAVA_1 = Sdk("aliyun-sdk-oss", _in_java("Sdk1"), _JAVA_BUILT, _JAVA_REMEDY)
 JAVA_2 = Sdk("alibabacloud-oss-v2-java", _in_java("Sdk2"), _JAVA_BUILT, _JAVA_REMEDY)
@@ -129,10 +130,7 @@ class Drivers:
 
     def get(self, sdk: Sdk) -> Driver:
         """Its driver. Skips the test where the SDK is missing, unless it is required."""
-        if reason := sdk.missing():
-            if os.environ.get("OSS_TAIL_INTEROP") == "required":
-                pytest.fail(reason)
-            pytest.skip(reason)
+        demand(sdk)
         if sdk.name not in self.started:
             self.started[sdk.name] = Driver(sdk)
         return self.started[sdk.name]
@@ -205,6 +203,14 @@ Ask = partial[dict[str, Any]]
 """A driver with its place: ``ask("append", key=…, position=0, data=b"…")``."""
 
 
+def demand(sdk: Sdk) -> None:
+    """Skip the test where the SDK is missing; fail it where it is required."""
+    if reason := sdk.missing():
+        if os.environ.get("OSS_TAIL_INTEROP") == "required":
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
 def only(*sdks: Sdk) -> pytest.MarkDecorator:
     """Runs a test with these alone."""
     return pytest.mark.parametrize("sdk", sdks, ids=[sdk.name for sdk in sdks], indirect=True)
@@ -238,7 +244,10 @@ def key(request: pytest.FixtureRequest) -> str:
 
 
 class Recorder:
-    """A relay to the server that notes the head of every request as it stood on the wire."""
+    """A relay to the server that notes the head of every request as it stood on the wire, before it goes on.
+
+    `notice` may be another function: it is called with each head.
+    """
 
     def __init__(self, target: str) -> None:
         host, _, port = target.removeprefix("http://").partition(":")
@@ -246,6 +255,7 @@ class Recorder:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.heads: list[bytes] = []
+        self.notice: Callable[[bytes], None] = self.heads.append
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
@@ -277,7 +287,7 @@ class Recorder:
 
     def _note(self, data: bytes) -> None:
         if data.partition(b" ")[0] in (b"GET", b"HEAD", b"POST", b"PUT", b"DELETE"):
-            self.heads.append(data.partition(b"\r\n\r\n")[0])
+            self.notice(data.partition(b"\r\n\r\n")[0])
 
     def _pump(self, source: socket.socket, sink: socket.socket, note: Callable[[bytes], None]) -> None:
         with source:
