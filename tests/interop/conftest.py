@@ -64,6 +64,7 @@ _OSS2_PYTHON = HERE.parents[1] / ".venv-oss2" / "bin" / "python"
 _NODE_MODULE = HERE / "node" / "node_modules" / "ali-oss"
 OSS2 = Sdk("oss2", [str(_OSS2_PYTHON), str(HERE / "drivers/oss2_driver.py")], _OSS2_PYTHON, "run 'make .venv-oss2'")
 OSS_V2 = Sdk("alibabacloud-oss-v2", [sys.executable, str(HERE / "drivers/oss_v2_driver.py")], HERE, "")
+OSS_V2_ASYNC = Sdk("alibabacloud-oss-v2-async", [*OSS_V2.command, "--async"], HERE, "")
 ALI_OSS = Sdk(
     "ali-oss", ["node", str(HERE / "drivers/ali_oss.mjs")], _NODE_MODULE, "it needs node, npm and 'make node'"
 )
@@ -73,7 +74,7 @@ OSSUTIL = _in_go("ossutil", "ossutil")
 _JAVA_REMEDY = "it needs java, javac, mvn and 'make java'"
 JAVA_1 = Sdk("aliyun-sdk-oss", _in_java("Sdk1"), _JAVA_BUILT, _JAVA_REMEDY)
 JAVA_2 = Sdk("alibabacloud-oss-v2-java", _in_java("Sdk2"), _JAVA_BUILT, _JAVA_REMEDY)
-SDKS = (OSS2, OSS_V2, ALI_OSS, GO_1, GO_2, JAVA_1, JAVA_2)
+SDKS = (OSS2, OSS_V2, OSS_V2_ASYNC, ALI_OSS, GO_1, GO_2, JAVA_1, JAVA_2)
 
 
 class Driver:

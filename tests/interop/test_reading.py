@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.interop.conftest import ALI_OSS, BUCKET, GO_2, JAVA_2, OSS_V2, Place, assert_refused, only, place
+from tests.interop.conftest import (
+    ALI_OSS,
+    BUCKET,
+    GO_2,
+    JAVA_2,
+    OSS_V2,
+    OSS_V2_ASYNC,
+    Place,
+    assert_refused,
+    only,
+    place,
+)
 
 if TYPE_CHECKING:
     from tailer.local import LocalServer
@@ -134,7 +145,7 @@ def test_presigned_url_is_followed(
         assert tail.stderr == ""
 
 
-@only(OSS_V2, GO_2)
+@only(OSS_V2, OSS_V2_ASYNC, GO_2)
 def test_presigned_url_with_a_signed_range_behavior(drivers: Drivers, sdk: Sdk, server: LocalServer, key: str) -> None:
     """The newer SDKs can sign x-oss-range-behavior into the URL: whoever reads then has to send it."""
     driver, at = drivers.get(sdk), Place(server).at
@@ -169,7 +180,7 @@ def test_what_the_sdk_appends_is_what_oss_tail_prints(ask: Ask, key: str, oss_ta
         ]
 
 
-@only(OSS_V2, GO_2, JAVA_2)
+@only(OSS_V2, OSS_V2_ASYNC, GO_2, JAVA_2)
 def test_what_the_sdk_seals_oss_tail_ends(
     drivers: Drivers, sdk: Sdk, server: LocalServer, key: str, oss_tail: OssTail
 ) -> None:

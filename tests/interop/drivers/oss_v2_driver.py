@@ -1,18 +1,36 @@
-"""Drives `alibabacloud-oss-v2`, the second official SDK for Python, by its synchronous client."""
+"""Drives `alibabacloud-oss-v2`, the second official SDK for Python; with --async by its asynchronous client."""
 
+import asyncio
 import datetime
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import alibabacloud_oss_v2 as oss
+import alibabacloud_oss_v2.aio
 from alibabacloud_oss_v2.exceptions import OperationError
 from service import At, Facts, number, packed, serve, unpacked
 
-_clients: dict[tuple[tuple[str, str | None], ...], oss.Client] = {}
+_loop = asyncio.new_event_loop()
 
 
-def client_of(at: At) -> oss.Client:
+class Awaited:
+    """The asynchronous client, each call of which is awaited at once."""
+
+    def __init__(self, config: oss.config.Config) -> None:
+        self._client = alibabacloud_oss_v2.aio.AsyncClient(config)
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self._client, name)
+        return lambda *arguments, **options: _loop.run_until_complete(call(*arguments, **options))
+
+
+_is_async = "--async" in sys.argv
+_clients: dict[tuple[tuple[str, str | None], ...], Any] = {}
+
+
+def client_of(at: At) -> Any:
     """The client as `at` describes it; kept, so that connections are used again."""
     name = tuple(sorted(at.items()))
     if name not in _clients:
@@ -23,7 +41,7 @@ def client_of(at: At) -> oss.Client:
         config.signature_version = at["signature"]
         config.use_cname = at["addressing"] == "cname"
         config.retry_max_attempts = 2  # with 1, its download to a file does not even try once
-        _clients[name] = oss.Client(config)
+        _clients[name] = Awaited(config) if _is_async else oss.Client(config)
     return _clients[name]
 
 
@@ -83,21 +101,34 @@ def get(at: At, key: str, first: int | None = None, last: int | None = None, sta
         at["bucket"], key, range_header=wanted, range_behavior="standard" if standard else None
     )
     result = client_of(at).get_object(request)
-    with result.body as body:
-        data = body.read()
     return {
         "status": result.status_code,
-        "data": packed(data),
+        "data": packed(_loop.run_until_complete(result.body.read()) if _is_async else _whole(result.body)),
         "content_range": result.content_range,
         "crc64": number(result.hash_crc64),
     }
 
 
+def _whole(body: Any) -> bytes:
+    with body:
+        data: bytes = body.read()
+        return data
+
+
 def download(at: At, key: str) -> Facts:
+    """Into a file, for which the asynchronous client has nothing of its own but a stream."""
+    if _is_async:
+        result = client_of(at).get_object_as_stream(oss.GetObjectRequest(at["bucket"], key))
+        return {"data": packed(_loop.run_until_complete(_streamed(result.body)))}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "copy")
         client_of(at).get_object_to_file(oss.GetObjectRequest(at["bucket"], key), str(path))
         return {"data": packed(path.read_bytes())}
+
+
+async def _streamed(body: Any) -> bytes:
+    async with body:
+        return b"".join([chunk async for chunk in await body.iter_bytes()])
 
 
 def list_v1(at: At, prefix: str, delimiter: str = "", limit: int = 100, after: str = "") -> Facts:
