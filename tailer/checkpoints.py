@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -39,6 +40,7 @@ _MAGIC = b"SQLite format 3\0"
 _HEADER = 100
 _BUSY = 5.0  # seconds to wait for a commit of another group
 _LONGEST_NAME = 200
+_NO_ROOM = "no space left on the disk"
 _UINT64 = 1 << 64
 
 # Step n takes a file from version n to n + 1. A step that was released is never changed.
@@ -105,7 +107,8 @@ class Checkpoints:
         """Own `group` in the file at `path`, which is made (mode 0600) if it is missing.
 
         `owner` names the command to whoever is refused meanwhile; it must hold no secret. Raises CheckpointError
-        at once when another process owns the group, ConfigError for a group's name or a file that cannot be used.
+        at once when another process owns the group or the disk is full, ConfigError for a group's name or a file that
+        cannot be used.
         """
         _check_group(group)
         real = Path(os.path.realpath(path))
@@ -370,6 +373,8 @@ def _open_or_create(path: Path) -> sqlite3.Connection:
         try:
             _create(path)
         except (OSError, sqlite3.Error) as error:
+            if _is_no_room(error):
+                raise _no_room("make", path) from error
             raise ConfigError(f"cannot make the checkpoint file {str(path)!r}: {_reason(error)}") from error
     return _open_existing(path, writable=True)
 
@@ -383,12 +388,15 @@ def _create(path: Path) -> None:
             database.execute("PRAGMA journal_mode = WAL")
             database.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
             _migrate(database, 0)
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # by closing alone a full disk would go unnoticed
         os.fsync(descriptor)
         with contextlib.suppress(FileExistsError):
             os.link(name, path)
     finally:
         os.close(descriptor)
-        os.unlink(name)
+        for left in (name, f"{name}-wal", f"{name}-shm"):  # SQLite leaves its own behind when the disk is full
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(left)
     _sync_folder(path.parent)
 
 
@@ -527,13 +535,31 @@ def _damaged(path: Path, how: str) -> ConfigError:
     )
 
 
-def _unusable(path: Path, error: sqlite3.Error) -> ConfigError:
+def _unusable(path: Path, error: sqlite3.Error) -> ConfigError | CheckpointError:
+    if _is_no_room(error):
+        return _no_room("use", path)
     if isinstance(error, sqlite3.OperationalError):
         return ConfigError(f"cannot use the checkpoint file {str(path)!r}: {_reason(error)}")
     return _damaged(path, _reason(error))
 
 
+def _no_room(what: str, path: Path) -> CheckpointError:
+    return CheckpointError(
+        f"cannot {what} the checkpoint file {str(path)!r}: {_NO_ROOM}",
+        hint="make room and run it again: nothing is lost",
+    )
+
+
+def _is_no_room(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    # The second: the file by which readers and writers share the log could not grow (SQLite, "Result and Error Codes").
+    return getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
+
+
 def _reason(error: Exception) -> str:
+    if _is_no_room(error):
+        return _NO_ROOM
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
@@ -565,6 +591,8 @@ def _own(path: Path, group: str, owner: str) -> int:
     try:
         descriptor = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
+        if _is_no_room(error):
+            raise _no_room("lock", path) from error
         raise ConfigError(f"cannot lock the checkpoint file {str(path)!r}: {_reason(error)}") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

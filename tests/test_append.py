@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING
 
@@ -563,6 +564,10 @@ def test_a_server_that_is_killed_again_and_again_has_every_record_once(server: L
     ended = threading.Event()
     kills = 0
 
+    def size() -> int:
+        path = tmp_path / "bucket" / REF.key
+        return path.stat().st_size if path.exists() else -1
+
     def serve() -> None:
         nonlocal kills
         chance = random.Random(5)
@@ -570,7 +575,12 @@ def test_a_server_that_is_killed_again_and_again_has_every_record_once(server: L
             process = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
             assert process.stdout is not None
             process.stdout.readline()  # it is there
-            ended.wait(chance.uniform(0.3, 0.6))
+            before, deadline = size(), time.monotonic() + 30
+            # Each life sees an append, however long the writer waits before it tries again.
+            while size() == before and time.monotonic() < deadline:
+                if ended.wait(0.005):
+                    break
+            ended.wait(chance.uniform(0, 0.3))
             process.kill()
             process.communicate()
             kills += 1

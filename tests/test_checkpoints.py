@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import re
 import resource
 import signal
 import sqlite3
@@ -22,7 +24,7 @@ from tailer.core.position import Mark, ObjectRef, Position
 from tailer.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 A, B = ObjectRef("bucket", "a.log"), ObjectRef("bucket", "dir/b\n'\"é.log")
@@ -259,11 +261,53 @@ def test_disk_full_then_free_again(path: Path) -> None:
 
 
 def test_a_file_is_never_half_made(path: Path) -> None:
-    """On a full disk there is none, rather than a part of one that would be refused ever after."""
+    """Where no file may grow there is none, rather than a part of one that would be refused ever after."""
     with no_room(2000), pytest.raises(ConfigError, match="cannot make"):
         own(path)
     assert [entry.name for entry in path.parent.iterdir()] == ["state.db.default.lock"]
     own(path).close()
+
+
+@contextmanager
+def telling(said: list[str]) -> Iterator[None]:
+    """Notes what a CheckpointError says."""
+    try:
+        yield
+    except CheckpointError as error:
+        said.append(str(error))
+        raise
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_however_little_room_is_left_on_the_disk(mounted: Callable[[str], Path], there: bool) -> None:
+    """One line that names the file and why, nothing left behind, nothing lost; with room it goes on."""
+    disk = mounted("size=128k")
+    said = []
+    for pages in range(24):
+        path = disk / f"{pages}.db"
+        if there:
+            made(path)
+        before = set(disk.iterdir())
+        with (disk / "other").open("wb", buffering=0) as other:
+            with contextlib.suppress(OSError):
+                while True:
+                    other.write(bytes(4096))
+            other.truncate(max(0, other.tell() - 4096 * pages))
+        with contextlib.suppress(CheckpointError), telling(said), own(path) as mine:
+            mine.commit({A: Mark.at(Position(99, 1))})
+        (disk / "other").unlink()
+        assert all(one.name.startswith(path.name) for one in set(disk.iterdir()) - before)
+        with own(path) as mine:
+            known = mine.load(A)
+            assert known in ((MARK if there else None), Mark.at(Position(99, 1)))
+            mine.commit({A: Mark.at(Position(100, 1))})
+        for one in disk.iterdir():
+            one.unlink()
+    assert 5 < len(said) < 24
+    line = re.compile(
+        rf"cannot (make|use|lock|write) the checkpoint file '{disk}/\d+.db': no space left on the disk( \(.*)?"
+    )
+    assert [one for one in said if not line.fullmatch(one)] == []
 
 
 def test_kill_9_in_the_middle_of_commits_leaves_the_last_one_that_returned(path: Path) -> None:

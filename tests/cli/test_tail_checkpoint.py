@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import resource
@@ -16,6 +17,7 @@ from tailer.core import crc64
 from tailer.core.position import Mark, ObjectRef, Position
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.cli.conftest import OssTail
@@ -229,9 +231,36 @@ def test_a_full_disk_ends_a_one_shot_reading(oss_tail: OssTail, state: Path) -> 
         ended = oss_tail.here(["--checkpoint", str(state), address])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert ended.status == 2
+    assert (ended.status, ended.stdout) == (1, b"")
     assert ended.stderr.count("\n") == 1
+    assert f"cannot use the checkpoint file '{state}': no space left on the disk" in ended.stderr
     assert oss_tail.here(["--checkpoint", str(state), address])[:2] == (0, b"2\n")
+
+
+@pytest.mark.parametrize("pages", [0, 5, 8, 20])
+def test_a_disk_that_is_really_full_is_one_line_and_nothing_is_lost(
+    oss_tail: OssTail, mounted: Callable[[str], Path], pages: int
+) -> None:
+    """It is found out before anything is output, or what was output and not noted comes again."""
+    disk = mounted("size=128k")
+    state, key = disk / "state.db", f"really-full-{pages}"
+    address = oss_tail.append(key, b"1\n")
+    assert oss_tail.here(["--checkpoint", str(state), address]).status == 0
+    oss_tail.append(key, b"2\n")
+    with (disk / "other").open("wb", buffering=0) as other:
+        with contextlib.suppress(OSError):
+            while True:
+                other.write(bytes(4096))
+        other.truncate(other.tell() - 4096 * pages)
+    ended = oss_tail.here(["--checkpoint", str(state), address])
+    if pages == 20:
+        assert ended == (0, b"2\n", "")
+    else:
+        assert (ended.status, ended.stderr.count("\n")) == (1, 1)
+        assert f"the checkpoint file '{state}': no space left on the disk" in ended.stderr
+        assert ended.stdout == (b"2\n" if pages == 8 else b"")
+    (disk / "other").unlink()
+    assert oss_tail.here(["--checkpoint", str(state), address]) == (0, b"" if pages == 20 else b"2\n", "")
 
 
 # --- bad input

@@ -6,7 +6,6 @@ import errno
 import os
 import shutil
 import signal
-import subprocess
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ import pytest
 import tailer.local
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.cli.conftest import OssTail
@@ -152,15 +151,9 @@ def test_a_sync_that_fails_is_the_end_with_status_1(
 
 
 @pytest.fixture
-def read_only(tmp_path: Path) -> Iterator[Path]:
+def read_only(mounted: Callable[[str], Path]) -> Path:
     """A file system that takes no writes."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "ro,size=1m", "tmpfs", str(disk)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("mounting a read-only tmpfs needs root")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True, capture_output=True)
+    return mounted("ro,size=1m")
 
 
 @pytest.mark.parametrize("target", ["copy", "folder/"])

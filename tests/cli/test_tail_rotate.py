@@ -6,7 +6,6 @@ import errno
 import os
 import random
 import signal
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,7 @@ from tailer.sinks.names import mirrored_object, segments_path
 from tailer.sinks.rotated import segment_paths
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
     from tests.cli.conftest import OssTail
 
@@ -136,16 +135,11 @@ def test_a_full_disk_is_waited_out(
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def small_disk(mounted: Callable[[str], Path]) -> Path:
     """A file system of 128 KiB, half of it taken by the file ``other``."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(disk)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("mounting a tmpfs needs root")
+    disk = mounted("size=128k")
     (disk / "other").write_bytes(bytes(64 << 10))
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True, capture_output=True)
+    return disk
 
 
 @pytest.mark.parametrize("options", [["--rotate-size=20K"], []], ids=["segments", "one file"])

@@ -128,7 +128,7 @@ def test_replaced_during_the_catch_up_of_a_mirror_by_descriptor(tail: Faulty, tm
         tail.suffers(SLOW)
         tail.grows(OLD)
         running.wait_for(lambda: path.stat().st_size > len(TEXT))
-        tail.holds(NEW)
+        tail.server.store.put(BUCKET, tail.key, NEW)
         tail.suffers()
         assert running.end().status == 3
     assert path.read_bytes() == TEXT
