@@ -6,6 +6,8 @@ READY  := $(VENV)/.ready
 
 # The official SDKs of tests/interop. oss2 needs the original crcmod, which collides with crcmod-plus.
 OSS2_READY := .venv-oss2/.ready
+# And ossfs needs an oss2 of its own.
+OSSFS_READY := .venv-ossfs/.ready
 NODE_READY := tests/interop/node/node_modules/.ready
 # Without npm the tests of ali-oss skip themselves; only `make interop` insists.
 NODE_MAYBE := $(if $(shell command -v npm),$(NODE_READY))
@@ -16,7 +18,7 @@ JAVA_READY := tests/interop/java/target/.ready
 # And without Maven those of the SDKs for Java.
 JAVA_MAYBE := $(if $(and $(shell command -v mvn),$(shell command -v javac)),$(JAVA_READY))
 
-.PHONY: help demo test lint bench interop model soak kill-append clean .venv-oss2 node java go
+.PHONY: help demo test lint bench interop model soak kill-append clean .venv-oss2 .venv-ossfs node java go
 
 help:
 	@echo "make demo     follow a growing object, on this machine alone, in 20 s (FILE=... for your own file)"
@@ -34,12 +36,14 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $(READY)
 
-$(OSS2_READY): tests/interop/requirements-oss2.txt
-	$(PYTHON) -m venv .venv-oss2
-	.venv-oss2/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+.venv-%/.ready: tests/interop/requirements-%.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
 .venv-oss2: $(OSS2_READY)
+
+.venv-ossfs: $(OSSFS_READY)
 
 $(NODE_READY): tests/interop/node/package.json
 	cd tests/interop/node && npm install --silent --no-audit --no-fund --no-package-lock
@@ -65,10 +69,10 @@ demo: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python demo.py $(if $(FILE),--file '$(FILE)')
 
 # More workers than cores: most tests wait for a process or a clock.
-test: $(READY) $(OSS2_READY) $(NODE_MAYBE) $(JAVA_MAYBE) $(GO_MAYBE)
+test: $(READY) $(OSS2_READY) $(OSSFS_READY) $(NODE_MAYBE) $(JAVA_MAYBE) $(GO_MAYBE)
 	$(BIN)/python -m pytest -q -n 4 --dist worksteal
 
-interop: $(READY) $(OSS2_READY) $(NODE_READY) $(JAVA_READY) $(GO_READY)
+interop: $(READY) $(OSS2_READY) $(OSSFS_READY) $(NODE_READY) $(JAVA_READY) $(GO_READY)
 	OSS_TAIL_INTEROP=required $(BIN)/python -m pytest -q tests/interop
 
 lint: $(READY)

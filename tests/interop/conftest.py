@@ -63,6 +63,10 @@ def _in_java(program: str) -> list[str]:
 _OSS2_PYTHON = HERE.parents[1] / ".venv-oss2" / "bin" / "python"
 _NODE_MODULE = HERE / "node" / "node_modules" / "ali-oss"
 OSS2 = Sdk("oss2", [str(_OSS2_PYTHON), str(HERE / "drivers/oss2_driver.py")], _OSS2_PYTHON, "run 'make .venv-oss2'")
+_OSSFS_PYTHON = HERE.parents[1] / ".venv-ossfs" / "bin" / "python"
+OSSFS = Sdk(
+    "ossfs", [str(_OSSFS_PYTHON), str(HERE / "drivers/ossfs_driver.py")], _OSSFS_PYTHON, "run 'make .venv-ossfs'"
+)
 OSS_V2 = Sdk("alibabacloud-oss-v2", [sys.executable, str(HERE / "drivers/oss_v2_driver.py")], HERE, "")
 OSS_V2_ASYNC = Sdk("alibabacloud-oss-v2-async", [*OSS_V2.command, "--async"], HERE, "")
 ALI_OSS = Sdk(

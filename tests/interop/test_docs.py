@@ -20,9 +20,9 @@ def test_the_page_names_every_test() -> None:
 
 
 def test_the_table_has_a_row_for_every_sdk() -> None:
-    """And one for `ossutil`."""
+    """And one each for `ossutil` and `ossfs`."""
     rows = re.findall(r"^\| `[\w.:-]+` \(", PAGE.read_text(), re.MULTILINE)
-    assert len(rows) == len(SDKS) + 1
+    assert len(rows) == len(SDKS) + 2
 
 
 def test_the_table_names_the_modules_of_go_that_are_built() -> None:
