@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import os
 import random
@@ -20,6 +19,7 @@ import pytest
 
 import tailer.local
 from tailer.cli.append import run
+from tests.cli.conftest import be_anybody
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -277,14 +277,6 @@ def test_a_folder_is_one_line_and_exit_status_1(server: LocalServer, tmp_path: P
     status, said = here(tmp_path, ADDRESS, "-f", str(tmp_path))
     assert (status, said.count("\n")) == (1, 1)
     assert "Is a directory" in said
-
-
-def be_anybody() -> None:
-    """Give up what lets root read everything, before the command is started (capabilities(7); prctl(2))."""
-    if os.geteuid() == 0:
-        drop_from_bounding_set, override, read_search = 24, 1, 2
-        for capability in (override, read_search):
-            ctypes.CDLL(None).prctl(drop_from_bounding_set, capability, 0, 0, 0)
 
 
 def test_an_unreadable_file_is_one_line_and_exit_status_1(server: LocalServer, log: Path) -> None:

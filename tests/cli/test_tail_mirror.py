@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import signal
+import subprocess
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import tailer.local
+from tests.cli.conftest import be_anybody
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -163,6 +165,28 @@ def test_a_read_only_file_system_is_one_line(oss_tail: OssTail, read_only: Path,
     assert done.status == 1
     assert done.stderr.startswith(f"oss-tail: cannot mirror to '{read_only}/")
     assert "Read-only file system" in done.stderr.splitlines()[0]
+
+
+@pytest.mark.parametrize("target", ["copy", "folder/", "there"])
+def test_without_the_right_to_write_it_is_one_line_and_nothing_is_changed(
+    oss_tail: OssTail, tmp_path: Path, target: str
+) -> None:
+    """Into a folder, below one, and into a file that may not be written."""
+    address = oss_tail.renew("no-right", b"first\n")
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    (folder / "there").write_bytes(b"fir")
+    (folder / "there").chmod(0o400)
+    folder.chmod(0o555)
+    process = oss_tail.popen(
+        ["-o", f"{folder}/{target}", address], preexec_fn=be_anybody, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    out, err = process.communicate(timeout=60)
+    folder.chmod(0o755)
+    assert (process.returncode, out, err.count(b"\n")) == (1, b"", 1)
+    assert err.startswith(f"oss-tail: cannot mirror to '{folder}/".encode())
+    assert b"Permission denied" in err
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"there": b"fir"}
 
 
 def test_ctrl_c_tells_of_a_sync_that_fails(oss_tail: OssTail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
