@@ -51,8 +51,8 @@ def tail(
     after a pause that grows from 0.1 to 20 seconds (never less than the error's `retry_after`), for as long as it
     raises that. `on_event` is told of each pause by a ``Failed``. With a checkpoint the next call goes on behind what
     was delivered, at least once: it is committed within a second, and at the end, whatever the end. `on_batch`
-    may be an async function; a plain one holds up the fetching while it works. Raises what `Consumer` raises,
-    and UsageError inside a running event loop.
+    may be an async function; a plain one holds up the fetching and the commit while it works. Raises what
+    `Consumer` raises, and UsageError inside a running event loop.
     """
     _refuse_running_loop("use `async with tailer.Consumer(...)`")
     consumer = Consumer(objects, checkpoint=checkpoint, group=group, auto_commit=True, **options)

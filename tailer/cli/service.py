@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, TextIO
 
 from tailer.cli.messages import Messages, quote, warn_in_clear
-from tailer.errors import ConfigError, ObjectReplaced, TailerError, UsageError
+from tailer.errors import ConfigError, ObjectReplaced, ServiceError, TailerError, TransportError, UsageError
 from tailer.version import __version__
 
 if TYPE_CHECKING:
@@ -236,7 +236,12 @@ def _verify(options: argparse.Namespace) -> int:
     from tailer.oss.address import parse_address
 
     address = parse_address(options.object, glob=False)
-    line, status = _verdict(options, address.ref, asyncio.run(_compare(options, address)))
+    try:
+        found = asyncio.run(_compare(options, address))
+    except (ServiceError, TransportError) as error:
+        Messages(name=_NAME).say(f"{address.ref}: {error}")
+        return _FAILED
+    line, status = _verdict(options, address.ref, found)
     print(line)
     return status
 

@@ -239,7 +239,7 @@ def test_what_cannot_be_read_is_not_a_difference(run: Run, copy: tuple[Path, str
     for arguments, words in (
         ((tmp_path / "none", copy[1]), "No such file"),
         ((tmp_path, copy[1]), "Is a directory"),
-        ((copy[0], "oss://bucket/none"), "NoSuchKey"),
+        ((copy[0], "oss://bucket/none"), "oss-tailer: oss://bucket/none: NoSuchKey"),
     ):
         status, out, err = run("verify", *arguments)
         assert (status, out) == (1, "")

@@ -10,6 +10,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, NamedTuple
 
 from tailer.core.position import ObjectRef
+from tailer.follow import COMMIT_BYTES, COMMIT_SECONDS
 from tailer.sinks.names import mirror_path
 from tests.soak.ledger import Auditor, Ledger
 from tests.soak.records import BUCKET, key_of, write_expected
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
     from tests.soak.ledger import Entry
     from tests.soak.world import Consumer, Life
 
-REPEAT_SECONDS = 1.0
-REPEAT_BYTES = 64 << 20
+REPEAT_SECONDS, REPEAT_BYTES = COMMIT_SECONDS, COMMIT_BYTES
 TRY_LATER = 75  # the reader's exit status when the service cannot be reached at its start
 _TERMINATED = 128 + signal.SIGTERM
 _OTHER_OBJECT = re.compile(r"has been replaced|file truncated|has become inaccessible|has appeared")
