@@ -134,7 +134,9 @@ def test_requests_of_ossfs_on_the_wire(drivers: Drivers, server: LocalServer, ke
         return [head.partition(b" HTTP/1.1")[0].decode() for head in recorder.heads]
 
     sent("append", position=0, data=b"0123456789")
-    assert sent("write", mode="ab", pieces=[b"x"]) == [
+    # Of a list the first page: how many there are depends on the tests before.
+    asked = [line for line in sent("write", mode="ab", pieces=[b"x"]) if "marker=test_" not in line]
+    assert asked == [
         "GET /bucket/?bucketInfo=",
         f"HEAD /bucket/{key}?objectMeta=",
         "GET /bucket/?prefix=&delimiter=%2F&marker=&max-keys=100&encoding-type=url",
