@@ -163,9 +163,10 @@ class ObjectWriter:
         self._adopt(await self._look(self._retrying()))
         return self.position
 
-    async def append(self, data: Data) -> Appended:
+    async def append(self, data: Data, *, unsure: bool = False) -> Appended:
         """Add `data` at the end and return when the object has it. Nothing (b"") makes a missing object.
 
+        `unsure`: the same call with the same bytes was cancelled, and perhaps the object has them already.
         Raises ObjectFull before anything is sent, PositionConflict, ChainBroken when the service took the bytes and
         states another CRC-64 than they have, CrcMissing, ObjectSealed, NotAppendable, and what the service
         refuses the request with.
@@ -173,7 +174,7 @@ class ObjectWriter:
         if not len(data) and self.exists:
             return Appended(self.position, self.position)
         attempts = self._retrying()
-        unknown = False
+        unknown = unsure
         while True:
             self._check_room(len(data))
             before, wanted = self.position, self._behind(data)

@@ -110,6 +110,9 @@ class Appender:
         self._blocking: BlockingAppender | None = None
         self._pending = _Pending()
         self._due, self._room = asyncio.Event(), asyncio.Event()
+        self._turn = asyncio.Lock()
+        self._under_way: asyncio.Timeout | None = None
+        self._interrupted: _Pending | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     # --- open and close
@@ -200,7 +203,11 @@ class Appender:
             self._pump.cancel()
             await asyncio.wait([self._pump])
         if self._error is None:
-            self._fail(UsageError("the appender is closed"))
+            self._fail(_closed())
+        if self._under_way is not None:  # in a task that is not ours to cancel
+            self._under_way.reschedule(0)
+            async with self._turn:
+                pass
         await self._disconnect()
 
     async def _disconnect(self) -> None:
@@ -217,7 +224,9 @@ class Appender:
         refuses with; after that it is unknown whether an append under way was taken. Cancelled, it goes on.
         """
         await self._put(data)
-        return await self._sent()
+        if self._turn.locked() or self._due.is_set() or self._names.change:
+            return await self._sent()
+        return await self._send_at_once()
 
     async def write(self, data: Data) -> None:
         """Add one record to those that wait to be sent; waits itself while they are too many.
@@ -299,21 +308,52 @@ class Appender:
         """Send what is due, one append after the other."""
         while True:
             await self._due.wait()
-            self._due.clear()
-            batch, self._pending = self._pending, _Pending()
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-            self._room.set()
+            async with self._turn:
+                batch = self._take()
+                try:
+                    await self._send(batch)
+                except asyncio.CancelledError:
+                    self._fail(_closed(), batch)
+                    raise
+                except Exception as error:
+                    # Whatever it is, it belongs to whoever writes.
+                    self._fail(error, batch)
+                    return
+
+    async def _send_at_once(self) -> Position:
+        """Send what is pending from the task of whoever waits for it: by way of `_run` it takes two turns of the
+        loop more, half as much again as a small append. Should that task be cancelled, `_run` goes on with it."""
+        async with self._turn:
+            batch = self._take()
             try:
-                await self._send(batch)
+                async with asyncio.timeout(None) as self._under_way:
+                    await self._send(batch)
             except asyncio.CancelledError:
-                self._fail(UsageError("the appender is closed"), batch)
+                batch.unsure = True
+                self._interrupted = batch
+                self._due.set()
                 raise
             except Exception as error:
-                # Whatever it is, it belongs to whoever writes.
-                self._fail(error, batch)
-                return
+                if self._under_way is not None and self._under_way.expired():
+                    raise _closed() from error
+                self._fail(error)
+                raise
+            finally:
+                self._under_way = None
+            return self.position
+
+    def _take(self) -> _Pending:
+        """What is to be sent next: what a cancellation interrupted goes first."""
+        if self._interrupted is not None:
+            batch, self._interrupted = self._interrupted, None
+            return batch
+        self._due.clear()
+        batch, self._pending = self._pending, _Pending()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._room.set()
+        return batch
 
     def _fail(self, error: Exception, *batches: _Pending) -> None:
         self._error = error
@@ -322,20 +362,18 @@ class Appender:
         self._room.set()
 
     async def _send(self, batch: _Pending) -> None:
-        done = 0
-        while done < len(batch.records):
-            writer = await self._writer_for(len(batch.records[done]))
-            count = batch.fitting(done, writer.room)
-            records = batch.records[done : done + count]
+        while batch.done < len(batch.records):
+            writer = await self._writer_for(len(batch.records[batch.done]))
+            count = batch.fitting(writer.room)
+            records = batch.records[batch.done : batch.done + count]
             try:
-                start, _ = await writer.append(records[0] if count == 1 else b"".join(records))
+                start, _ = await writer.append(records[0] if count == 1 else b"".join(records), unsure=batch.unsure)
             except ObjectFull:
                 if not self._names.counts or len(records[0]) > self._limit:
                     raise
                 continue  # another writer filled it meanwhile: the next object is asked for
-            batch.acknowledge(done, count, start)
-            done += count
-        batch.acknowledge(done, 0, self.position)
+            batch.acknowledge(count, start)
+        batch.acknowledge(0, self.position)
 
     @property
     def _limit(self) -> int:
@@ -454,7 +492,7 @@ class BlockingAppender:
     def _call(self, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
         if self._loop.is_closed():
             coroutine.close()
-            raise UsageError("the appender is closed")
+            raise _closed()
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()
@@ -477,30 +515,36 @@ class BlockingAppender:
 
 @dataclass(slots=True)
 class _Pending:
-    """Records that wait, and who waits for them: up to which of them, and the future that gets its end."""
+    """Records that wait, and who waits for them: up to which of them, and the future that gets its end.
+
+    `done` of them the object has. `unsure`: the next ones were sent, and nobody saw what became of that.
+    """
 
     records: list[bytes] = field(default_factory=list)
     size: int = 0
+    done: int = 0
+    unsure: bool = False
     waiters: list[tuple[int, asyncio.Future[Position]]] = field(default_factory=list)
 
     def add(self, data: Data) -> None:
         self.records.append(bytes(data))
         self.size += len(data)
 
-    def fitting(self, first: int, room: int) -> int:
-        """How many records from `first` on go into `room` bytes together; at least one, which may be refused."""
-        count, length = 1, len(self.records[first])
-        for record in self.records[first + 1 :]:
+    def fitting(self, room: int) -> int:
+        """How many of the next records go into `room` bytes together; at least one, which may be refused."""
+        count, length = 1, len(self.records[self.done])
+        for record in self.records[self.done + 1 :]:
             length += len(record)
             if length > room:
                 break
             count += 1
         return count
 
-    def acknowledge(self, first: int, count: int, start: Position) -> None:
-        """The object has `count` records from `first` on; the first of them begins at `start`."""
-        end, done = start, first
-        while self.waiters and self.waiters[0][0] <= first + count:
+    def acknowledge(self, count: int, start: Position) -> None:
+        """The object has the next `count` records; the first of them begins at `start`."""
+        end, done = start, self.done
+        self.done, self.unsure = done + count, False
+        while self.waiters and self.waiters[0][0] <= self.done:
             index, future = self.waiters.pop(0)
             end, done = _behind(end, self.records[done:index]), index
             if not future.done():
@@ -512,6 +556,10 @@ class _Pending:
                 future.set_exception(error)
                 future.exception()  # whoever waited may be gone
         self.waiters.clear()
+
+
+def _closed() -> UsageError:
+    return UsageError("the appender is closed")
 
 
 def _behind(start: Position, records: list[bytes]) -> Position:
@@ -527,7 +575,7 @@ class _Names:
 
     def __init__(self, ref: ObjectRef, *, pattern: bool) -> None:
         self._ref = ref
-        self._pattern = pattern
+        self.change = pattern
         self.count = 0
         self._time = 0.0
         self.counts = pattern and _counts(ref.key)
@@ -538,14 +586,14 @@ class _Names:
 
     def is_new_time(self, now: float) -> bool:
         """Whether names of `now` differ from the present one by more than the number."""
-        return self._pattern and self._key(now, 0) != self._key(self._time, 0)
+        return self.change and self._key(now, 0) != self._key(self._time, 0)
 
     def ref(self, count: int | None = None) -> ObjectRef:
         """The present object, or number `count` of the present time."""
         return replace(self._ref, key=self._key(self._time, self.count if count is None else count))
 
     def _key(self, now: float, count: int) -> str:
-        if not self._pattern:
+        if not self.change:
             return self._ref.key
         return time.strftime(self._ref.key.format(n=count), time.gmtime(now))
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,7 +22,7 @@ from tailer.oss.client import ServiceSettings
 from tailer.oss.credentials import Credentials, StaticCredentials
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
 
     from tailer.local import LocalServer
 
@@ -82,7 +84,7 @@ def test_tasks_that_append_at_once_share_requests_and_each_gets_its_own_end(serv
 
     server.faults.add(Fault("stall", operation="AppendObject"))
     run(server, act)
-    assert server.faults.injected == 1
+    assert server.faults.injected == 2  # the first one at once, and the others behind it together
 
 
 def test_what_is_written_is_sent_by_size_by_time_and_at_the_end(server: LocalServer) -> None:
@@ -165,6 +167,77 @@ def test_a_cancelled_append_goes_on_and_harms_no_other(server: LocalServer) -> N
         assert await out.append(b"two\n") == position(b"one\ntwo\n")
 
     run(server, act)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("on_conflict", ["stop", "continue"])
+def test_an_append_cancelled_on_its_way_is_there_once(server: LocalServer, when: str, on_conflict: str) -> None:
+    """Whether it was cancelled before or after the service took the bytes."""
+
+    async def act(out: Appender) -> None:
+        await out.append(b"zero\n")
+        if when == "before":
+            server.faults.add(Fault("stall", operation="AppendObject", seconds=0.3, count=1))
+        with answering_late(server, when == "after") as is_under_way:
+            await cancel(out.append(b"one\n"), lambda: is_under_way() or server.faults.injected > 0)
+        assert await out.append(b"two\n") == position(b"zero\none\ntwo\n")
+
+    run(server, act, on_conflict=on_conflict)
+    assert content(server) == b"zero\none\ntwo\n"
+
+
+def test_an_append_cancelled_on_its_way_is_found_in_front_of_another_writers(server: LocalServer) -> None:
+    async def act(out: Appender) -> None:
+        await out.append(b"zero\n")
+        with answering_late(server) as is_under_way:
+            await cancel(out.append(b"one\n"), is_under_way)
+            server.store.append("bucket", "log", 9, b"other\n")
+        assert await out.append(b"two\n") == position(b"zero\none\nother\ntwo\n")
+
+    run(server, act, on_conflict="continue")
+    assert content(server) == b"zero\none\nother\ntwo\n"
+
+
+@contextmanager
+def answering_late(server: LocalServer, late: bool = True) -> Iterator[Callable[[], bool]]:
+    """Meanwhile the first append is done, and not answered before the end; whether it is done."""
+    append, done, go_on = server.store.append, threading.Event(), threading.Event()
+
+    def append_and_wait(*arguments: Any) -> Any:
+        info = append(*arguments)
+        if threading.current_thread() is not threading.main_thread() and not done.is_set():
+            done.set()
+            go_on.wait(20)
+        return info
+
+    if late:
+        server.store.append = append_and_wait  # type: ignore[method-assign]
+    try:
+        yield done.is_set
+    finally:
+        go_on.set()
+
+
+async def cancel(append: Coroutine[Any, Any, Position], when: Callable[[], bool]) -> None:
+    task = asyncio.create_task(append)
+    await until(when)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+def test_closing_ends_an_append_of_another_task(server: LocalServer) -> None:
+    async def act() -> None:
+        async with appender(server) as out:
+            server.faults.add(Fault("stall", operation="AppendObject", seconds=60.0))
+            task = asyncio.create_task(out.append(b"one\n"))
+            await until(lambda: server.faults.injected > 0)
+            await out._abort()
+            with pytest.raises(UsageError, match="closed"):
+                await task
+
+    with pytest.raises(UsageError, match="closed"):
+        asyncio.run(act())
 
 
 def test_with_a_plain_with_there_is_no_loop_to_care_for(server: LocalServer) -> None:
