@@ -1,14 +1,7 @@
-"""Prometheus metrics of following: what to count, and an endpoint to read it from. The table is docs/metrics.md.
-
-`prometheus_client` is imported only when a `Metrics` is made; the command without ``--metrics`` never pays
-for it. No series names an object: their number would grow with the objects.
-"""
+"""Metrics of `oss-tail`: a few objects, and no series that names one: their number would grow with the objects."""
 
 from __future__ import annotations
 
-import itertools
-import platform
-import re
 import time
 from functools import partial
 from typing import TYPE_CHECKING
@@ -27,49 +20,19 @@ from tailer.core.events import (
     Unproven,
     Verified,
 )
-from tailer.version import __version__
+from tailer.metrics.exposition import KINDS, REASONS, RESULTS, Exposition, Requests, ends_in, name_of
+from tailer.status import STATES
 
 if TYPE_CHECKING:
-    import threading
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-    from wsgiref.simple_server import WSGIServer
-
-    from prometheus_client import CollectorRegistry, Counter, Metric
+    from collections.abc import Callable
 
     from tailer.core.events import Event
     from tailer.core.position import ObjectMeta, ObjectRef, Window
     from tailer.core.ranges import ByteRange
     from tailer.follow import ObjectReader, Sink
 
-STATES = ("active", "idle", "missing", "sealed", "failed")
-OPERATIONS = ("head", "get", "list")
-CODE_CLASSES = ("2xx", "3xx", "4xx", "5xx", "none")
 
-RESULTS = ("ok", "mismatch", "unavailable")
-
-# The first that fits names the error.
-_REASONS: dict[str, type[errors.TailerError]] = {
-    "throttled": errors.Throttled,
-    "server": errors.ServiceUnavailable,
-    "timeout": errors.RequestTimeout,
-    "connection": errors.TransportError,
-    "other": errors.TailerError,
-}
-_KINDS: dict[str, type[errors.TailerError]] = {
-    "usage": errors.UsageError,
-    "service": errors.ServiceError,
-    "transport": errors.TransportError,
-    "protocol": errors.ProtocolError,
-    "integrity": errors.IntegrityError,
-    "sink": errors.SinkError,
-    "other": errors.TailerError,
-}
-# An answer of OSS within one region takes some 10 ms; a window of 8 MiB over a slow line takes seconds.
-_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-_LISTEN = re.compile(r"(?:(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[^\s:\[\]/]+)):)?(?P<port>[0-9]{1,5})", re.ASCII)
-
-
-class Metrics:
+class Metrics(Exposition):
     """Counts for all objects of one process, in a registry of its own.
 
     Hang it in: `on_request` as the client's observer, `reader` around the client, `sink` around each sink,
@@ -78,36 +41,25 @@ class Metrics:
 
     def __init__(self) -> None:
         """Raises ConfigError when prometheus-client is not installed."""
-        self._registry = _new_registry()
+        super().__init__()
         self._objects: dict[ObjectRef, _Followed] = {}
-        self._server: tuple[WSGIServer, threading.Thread] | None = None
         self._make_counters()
         self._make_gauges()
 
     def _make_counters(self) -> None:
         counter = self._counter
-        self._requests = counter("requests", "Requests sent, by answer.", operation=OPERATIONS, code_class=CODE_CLASSES)
-        self._retries = counter("request_retries", "Requests that failed and were made again.", reason=_REASONS)
-        self._received = counter("received_bytes", "Bytes of the bodies of answers.")
+        self._requests = Requests(self._registry)
+        self._retries = counter("request_retries", "Requests that failed and were made again.", reason=REASONS)
         self._delivered = counter("delivered_bytes", "Bytes that the output took.")
         self._records = counter("delivered_records", "Records whose end the output took.")
         self._checks = counter("integrity_checks", "Comparisons with the CRC-64 of the object.", result=RESULTS)
         self._replacements = counter("replacements", "Times that another object stood under the name.")
         self._truncations = counter("truncations", "Times that an object was shorter than what was read of it.")
         self._rewinds = counter("rewinds", "Times that bytes handed out were taken back.")
-        self._errors = counter("errors", "Errors that ended the following of an object.", kind=_KINDS)
-
-    def _counter(self, name: str, what: str, **labels: Iterable[str]) -> Counter:
-        """A counter with all its series there from the start, at 0: so that an alert sees the first increase."""
-        from prometheus_client import Counter
-
-        counter = Counter(f"oss_tail_{name}", what, list(labels), registry=self._registry)
-        for values in itertools.product(*labels.values()) if labels else ():
-            counter.labels(*values)
-        return counter
+        self._errors = counter("errors", "Errors that ended the following of an object.", kind=KINDS)
 
     def _make_gauges(self) -> None:
-        from prometheus_client import Gauge, Histogram, Info
+        from prometheus_client import Gauge
 
         registry = self._registry
         followed = Gauge("oss_tail_objects_followed", "Objects followed, by state.", ["state"], registry=registry)
@@ -123,18 +75,6 @@ class Metrics:
             registry=registry,
         )
         interval.set_function(lambda: max((one.poll_interval for one in self._followed), default=0.0))
-        self._seconds = Histogram(
-            "oss_tail_request_duration_seconds",
-            "From sending a request to the end of the body of its answer.",
-            ["operation"],
-            buckets=_BUCKETS,
-            registry=registry,
-        )
-        for operation in OPERATIONS:
-            self._seconds.labels(operation)
-        Info("oss_tail_build", "What is running.", registry=registry).info(
-            {"version": __version__, "python": platform.python_version()}
-        )
 
     @property
     def _followed(self) -> tuple[_Followed, ...]:
@@ -156,10 +96,7 @@ class Metrics:
 
     def on_request(self, operation: str, status: int | None, seconds: float, received: int) -> None:
         """A request is over: its answer's status (None: there was none), how long it took, bytes of its body."""
-        code_class = "none" if status is None else f"{status // 100}xx"
-        self._requests.labels(operation, code_class).inc()
-        self._seconds.labels(operation).observe(seconds)
-        self._received.inc(received)
+        self._requests.count(operation, status, seconds, received)
 
     def follow(self, ref: ObjectRef) -> None:
         """The following of `ref` begins."""
@@ -170,7 +107,7 @@ class Metrics:
         one = self._objects.setdefault(ref, _Followed())
         if error is not None:
             one.state = "failed"
-            self._errors.labels(_name_of(error, _KINDS)).inc()
+            self._errors.labels(name_of(error, KINDS)).inc()
             if isinstance(error, errors.CrcMissing):
                 self._checks.labels("unavailable").inc()
             elif isinstance(error, errors.ChainBroken):
@@ -188,7 +125,7 @@ class Metrics:
         match event:
             case Batch():
                 self._delivered.inc(event.end - event.start)
-                self._records.inc(_ends_in(event))
+                self._records.inc(ends_in(event))
             case Verified():
                 self._checks.labels("ok").inc()
             case Unproven():
@@ -201,54 +138,12 @@ class Metrics:
             case Truncated():
                 self._truncations.inc()
             case Failed(error=error):
-                self._retries.labels(_name_of(error, _REASONS)).inc()
+                self._retries.labels(name_of(error, REASONS)).inc()
             case _:
                 pass
 
     def _of(self, ref: ObjectRef) -> _Followed:
         return self._objects.setdefault(ref, _Followed())
-
-    # --- reading it
-
-    def text(self) -> str:
-        """What an HTTP client reads, in the Prometheus text format."""
-        from prometheus_client import generate_latest
-
-        return generate_latest(self._registry).decode()
-
-    def serve(self, host: str, port: int) -> int:
-        """Serve ``http://host:port/metrics`` from a thread until `close`; which port it is, for port 0.
-
-        Raises ConfigError when the address cannot be had.
-        """
-        from prometheus_client import start_http_server
-
-        try:
-            self._server = start_http_server(port, host, self._registry)
-        except OSError as error:
-            where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-            raise errors.ConfigError(f"cannot serve metrics on {where}: {error.strerror or error}") from error
-        return self._server[0].server_port
-
-    def close(self) -> None:
-        """Stop serving."""
-        if self._server is not None:
-            server, thread = self._server
-            self._server = None
-            server.shutdown()
-            server.server_close()
-            thread.join()
-
-
-def parse_listen(text: str) -> tuple[str, int]:
-    """Host and port of ``9464`` (loopback), ``0.0.0.0:9464``, ``localhost:9464`` or ``[::1]:9464``.
-
-    Raises UsageError.
-    """
-    match = _LISTEN.fullmatch(text)
-    if match is None or int(match["port"]) > 65535:
-        raise errors.UsageError(f"invalid address for metrics {text[:60]!r}: PORT, HOST:PORT or [IPv6]:PORT")
-    return match["six"] or match["host"] or "127.0.0.1", int(match["port"])
 
 
 class _Followed:
@@ -344,36 +239,3 @@ class _MeteredReader:
     async def fetch(self, ref: ObjectRef, range: ByteRange) -> Window:
         self._metrics.on_poll(ref, self._clock())
         return await self._reader.fetch(ref, range)
-
-
-def _new_registry() -> CollectorRegistry:
-    """A registry with what is known of the process, and without ``_created`` series."""
-    try:
-        from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
-    except ImportError as error:
-        raise errors.ConfigError(
-            "metrics need the package prometheus-client", hint="pip install 'oss-tail[metrics]'"
-        ) from error
-
-    class Registry(CollectorRegistry):
-        """One more gauge for each counter, with the time of its making, would double the page."""
-
-        def collect(self) -> Iterator[Metric]:
-            for metric in super().collect():
-                metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
-                yield metric
-
-    registry = Registry()
-    for collector in (ProcessCollector, PlatformCollector, GCCollector):
-        collector(registry=registry)
-    return registry
-
-
-def _name_of(error: errors.TailerError, names: Mapping[str, type[errors.TailerError]]) -> str:
-    return next(name for name, kind in names.items() if isinstance(error, kind))
-
-
-def _ends_in(batch: Batch) -> int:
-    """How many records end in the batch; of raw bytes, how many lines."""
-    data = bytes(batch.data) if isinstance(batch.data, memoryview) else batch.data
-    return data.count(batch.delimiter or b"\n")

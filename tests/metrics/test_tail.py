@@ -1,4 +1,4 @@
-"""Metrics: what is counted when, what is served where, and that docs/metrics.md tells all of it."""
+"""Metrics of `oss-tail`: what is counted when, what is served where, and that docs/metrics.md tells all of it."""
 
 from __future__ import annotations
 
@@ -32,13 +32,14 @@ from tailer.core.events import (
 )
 from tailer.core.position import Claim, ObjectMeta, ObjectRef, Position, Window
 from tailer.core.ranges import ByteRange
-from tailer.metrics import CODE_CLASSES, OPERATIONS, RESULTS, STATES, Metrics, parse_listen
+from tailer.metrics import CODE_CLASSES, OPERATIONS, RESULTS, Metrics, parse_listen
+from tailer.status import STATES
 from tailer.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PAGE = (Path(__file__).parents[1] / "docs" / "metrics.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
 A = ObjectRef("b", "app.log")
 B = ObjectRef("b", "other.log")
 
