@@ -98,7 +98,8 @@ class RequestStatus:
 class ServiceStatus:
     """All of it. `objects` are those with the most lag, then those that grew last; there may be more of them.
 
-    `problems` are lines that say why it is not healthy, or not ready.
+    `problems` are lines that say why it is not healthy, or not ready. `buffer_limit`: how much all groups together may
+    hold in memory.
     """
 
     version: str
@@ -112,6 +113,7 @@ class ServiceStatus:
     sinks: tuple[SinkStatus, ...]
     requests: RequestStatus
     config_error: str | None = None
+    buffer_limit: int = 0
 
 
 Stage = Literal["discover", "read", "verify", "deliver", "checkpoint", "config"]
