@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _LOOPBACK_REGION = "cn-local"
 
 _NO_ENDPOINT = (
-    "nothing says where the service is: give --region or --endpoint, set OSS_REGION or OSS_ENDPOINT, "
+    "nothing says where the service is: give {} or {}, set OSS_REGION or OSS_ENDPOINT, "
     "or write region= into ~/.ossutilconfig; to try things out on this machine run oss-local"
 )
 
@@ -52,24 +52,30 @@ def resolve_service(
     transport: Kind | None = None,
     timeouts: Timeouts | None = None,
     urls_only: bool = False,
+    credentials: CredentialsProvider | None = None,
+    option: str = "--{}",
     environ: Mapping[str, str] = os.environ,
 ) -> ServiceSettings:
     """All that a client needs to know. Raises ConfigError with one line that says what is missing or wrong.
 
     `profile` names a section of ``~/.ossutilconfig`` (or ``OSSUTIL_CONFIG_FILE``); its keys go before those
     of the environment. `urls_only`: nothing but ``https://`` objects will be read, so neither an endpoint
-    nor keys are looked for. The file is read only when something is not known without it.
+    nor keys are looked for. The file is read only when something is not known without it. `credentials` go before all
+    others. `option` is how the arguments are called in errors, ``oss.{}`` say.
     """
     timeouts = timeouts or Timeouts()
     if urls_only:
         return ServiceSettings(Anonymous(), transport=transport, timeouts=timeouts)
     environ = UnshownEnvironment(environ)
     file = _ProfileFile(environ, profile)
-    place = _place(endpoint, region, addressing, environ, file)
-    credentials = Anonymous() if no_sign_request else _credentials(profile, environ, file)
+    place = _place(endpoint, region, addressing, environ, file, option)
+    if no_sign_request:
+        credentials = Anonymous()
+    credentials = credentials or _credentials(profile, environ, file)
     version = sign_version or _sign_version(file)
     if place.region is None and version == "v4" and not isinstance(credentials, Anonymous):
-        raise ConfigError(f"the endpoint {place.endpoint} names no region: give --region or set OSS_REGION")
+        given = option.format("region")
+        raise ConfigError(f"the endpoint {place.endpoint} names no region: give {given} or set OSS_REGION")
     return ServiceSettings(
         credentials,
         endpoint=place.endpoint,
@@ -135,22 +141,23 @@ def _place(
     addressing: Addressing | None,
     environ: Mapping[str, str],
     file: _ProfileFile,
+    option: str,
 ) -> _Place:
     """Endpoint and region. A region that stands lower in the order than the endpoint does not touch it."""
     regions: list[tuple[str, Callable[[], str | None]]] = [
-        ("--region", lambda: region),
+        (option.format("region"), lambda: region),
         ("OSS_REGION", lambda: environ.get("OSS_REGION")),
         (str(file.path), lambda: file.profile.get("region")),
     ]
     where = _pick(
-        ("--endpoint", lambda: endpoint),
+        (option.format("endpoint"), lambda: endpoint),
         ("OSS_ENDPOINT", lambda: environ.get("OSS_ENDPOINT")),
         (str(file.path), lambda: file.profile.get("endpoint")),
     )
     if where is None:
         chosen = _pick(*regions)
         if chosen is None:
-            raise ConfigError(_NO_ENDPOINT)
+            raise ConfigError(_NO_ENDPOINT.format(option.format("region"), option.format("endpoint")))
         style = addressing or _addressing(file.profile.get("addressingstyle"), file)
         name = checked_region(chosen.value)
         return _Place(Endpoint.for_region(name, style), name, _bucket_endpoints(file))

@@ -4,6 +4,7 @@
     ├── UsageError                     the caller's input is wrong: nothing was asked of the service
     │   ├── AddressError               not an object's address, or one that no request can name exactly
     │   └── ConfigError                a configuration file or profile that cannot be read or used
+    │       └── ConfigFileError        mistakes in the file of `oss-tailer run`: `problems`, a line for each
     ├── ServiceError                   the service answered, with a refusal: status, code, message, ec, request_id
     │   ├── NotFound
     │   │   ├── ObjectNotFound         NoSuchKey: not there yet, or deleted
@@ -47,7 +48,10 @@ attributes, so that one schedule can act on every error alike. ``str(error)`` is
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class TailerError(Exception):
@@ -77,6 +81,14 @@ class AddressError(UsageError):
 
 class ConfigError(UsageError):
     """A configuration file or a profile that cannot be read or used."""
+
+
+class ConfigFileError(ConfigError):
+    """Mistakes in a configuration file. `problems` are all of them, a line each; ``str()`` joins them into one."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = tuple(problems)
 
 
 class ServiceError(TailerError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,7 +13,7 @@ from tailer.errors import ConfigError
 from tailer.oss.unshown import UnshownDict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from tailer.oss.profile import Profile
 
@@ -97,6 +98,35 @@ def _from_environment(environ: Mapping[str, str]) -> Credentials:
             raise ConfigError(f"{name} is not set, but its other half is")
     key, secret, token = found.values()
     return Credentials(key, secret, token or None)
+
+
+class RereadCredentials:
+    """Credentials that `read` fetches from where somebody may change them: files that a mounted secret consists of.
+
+    Read anew at each refresh, and once a minute. `read` is quick and raises ConfigError; where it does so in mid-run,
+    because a file is being changed, say, what was read before is used until the service refuses it.
+    """
+
+    _KEEP_SECONDS = 60.0
+
+    def __init__(self, read: Callable[[], Credentials], clock: Callable[[], float] = time.monotonic) -> None:
+        self._read = read
+        self._clock = clock
+        self._credentials = read()
+        self._read_at = clock()
+
+    async def get(self) -> Credentials:
+        """As read in the last minute."""
+        if self._clock() - self._read_at > self._KEEP_SECONDS:
+            with suppress(ConfigError):
+                self._credentials = self._read()
+            self._read_at = self._clock()
+        return self._credentials
+
+    async def refresh(self) -> None:
+        """Read them again."""
+        self._credentials = self._read()
+        self._read_at = self._clock()
 
 
 class ChainCredentials:

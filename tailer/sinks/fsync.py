@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from tailer.core import units
 from tailer.errors import UsageError
 
 if TYPE_CHECKING:
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     from tailer.follow import CheckpointStore
 
 _TIME = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?)s")
-_SIZE = re.compile(r"([0-9]{1,15})([KMG]?)")
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,7 @@ _NAMED = {"never": NEVER, "close": AT_CLOSE, "batch": EACH_BATCH}
 
 
 def parse_fsync(text: str) -> Fsync:
-    """``never``, ``close``, ``batch``, a time as ``5s``, a size as ``64M`` (K, M, G: powers of 1024), or ``5s,64M``.
+    """``never``, ``close``, ``batch``, a time as ``5s``, a size as ``64M`` (`units.parse_size`), or ``5s,64M``.
 
     Raises UsageError.
     """
@@ -51,8 +50,8 @@ def parse_fsync(text: str) -> Fsync:
     for part in text.split(","):
         if (time := _TIME.fullmatch(part)) and seconds is None and float(time[1]):
             seconds = float(time[1])
-        elif (count := _SIZE.fullmatch(part)) and size is None and int(count[1]):
-            size = int(count[1]) * _UNITS[count[2]]
+        elif (count := units.parse_size(part)) and size is None:
+            size = count
         else:
             raise UsageError(
                 f"invalid argument '{text[:60]}' for '--fsync': never, close, batch, a time (5s), "
@@ -62,11 +61,11 @@ def parse_fsync(text: str) -> Fsync:
 
 
 def parse_size(text: str, option: str) -> int:
-    """A number of bytes, at least 1, as ``64M`` (K, M, G: powers of 1024). Raises UsageError."""
-    count = _SIZE.fullmatch(text)
-    if count is None or not int(count[1]):
+    """A number of bytes, at least 1, as ``64M`` (`units.parse_size`). Raises UsageError."""
+    count = units.parse_size(text)
+    if not count:
         raise UsageError(f"invalid argument '{text[:60]}' for '{option}': a number of bytes, as 64M")
-    return int(count[1]) * _UNITS[count[2]]
+    return count
 
 
 class Syncing(Protocol):

@@ -15,7 +15,7 @@ from tailer.oss.unshown import UnshownDict, UnshownUrl
 from tailer.sinks.jsonl import encode
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 
     from tailer.core.events import Batch, Event
     from tailer.oss.transport import Data, Transport
@@ -58,10 +58,8 @@ class HttpPost:
 
         Raises UsageError for a URL that is not plain http or https, for a header that is ours to set.
         """
-        checked, self._place = _checked(url)
-        self._url = UnshownUrl(checked)
-        if taken := [name for name in headers or () if name.lower() in _OURS or name.lower().startswith("x-oss-tail")]:
-            raise UsageError(f"the header {taken[0]!r} is set by the sink itself")
+        self._place = check_target(url, headers or ())
+        self._url = UnshownUrl(url)
         if largest_body < 1:
             raise UsageError("largest_body is at least 1 byte")
         self._headers = UnshownDict({**(headers or {}), "Content-Type": _CONTENT_TYPES[body]})
@@ -118,8 +116,11 @@ class HttpPost:
 _CONTENT_TYPES = {"bytes": "application/octet-stream", "jsonl": "application/x-ndjson"}
 
 
-def _checked(url: str) -> tuple[str, str]:
-    """The URL, and how it is shown: without its query, which may hold a secret."""
+def check_target(url: str, headers: Iterable[str] = ()) -> str:
+    """How the URL is shown: without its query, which may hold a secret. `headers` are names.
+
+    Raises UsageError for a URL that is not plain http or https, for a header that is ours to set.
+    """
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -129,7 +130,9 @@ def _checked(url: str) -> tuple[str, str]:
         raise UsageError("the URL to POST to begins with http:// or https://, and names a host")
     if parts.username is not None or parts.password is not None:
         raise UsageError("the URL to POST to holds a password: give it as a header, Authorization")
-    return url, f"{parts.scheme}://{parts.netloc}{parts.path}"
+    if taken := [name for name in headers if name.lower() in _OURS or name.lower().startswith("x-oss-tail")]:
+        raise UsageError(f"the header {taken[0]!r} is set by the sink itself")
+    return f"{parts.scheme}://{parts.netloc}{parts.path}"
 
 
 def _identity(batch: Batch) -> dict[str, str]:
