@@ -5,7 +5,18 @@
 
 from __future__ import annotations
 
-from tailer.metrics.exposition import CODE_CLASSES, CONTENT_TYPE, OPERATIONS, RESULTS, parse_listen
+from tailer.metrics.exposition import CODE_CLASSES, CONTENT_TYPE, OPERATIONS, RESULTS, Exposition, parse_listen
+from tailer.metrics.service import OTHER, ServiceMetrics
 from tailer.metrics.tail import Metrics
 
-__all__ = ["CODE_CLASSES", "CONTENT_TYPE", "OPERATIONS", "RESULTS", "Metrics", "parse_listen"]
+__all__ = [
+    "CODE_CLASSES",
+    "CONTENT_TYPE",
+    "OPERATIONS",
+    "OTHER",
+    "RESULTS",
+    "Exposition",
+    "Metrics",
+    "ServiceMetrics",
+    "parse_listen",
+]

@@ -1,19 +1,15 @@
-"""Metrics of `oss-tail`: what is counted when, what is served where, and that docs/metrics.md tells all of it."""
+"""Metrics of `oss-tail`: what is counted when, what is served where."""
 
 from __future__ import annotations
 
 import asyncio
-import re
-import shutil
 import socket
 import subprocess
 import sys
 import urllib.request
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from tailer import errors
 from tailer.core.events import (
@@ -34,25 +30,17 @@ from tailer.core.position import Claim, ObjectMeta, ObjectRef, Position, Window
 from tailer.core.ranges import ByteRange
 from tailer.metrics import CODE_CLASSES, OPERATIONS, RESULTS, Metrics, parse_listen
 from tailer.status import STATES
-from tailer.version import __version__
+from tests.metrics.conftest import samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PAGE = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
 A = ObjectRef("b", "app.log")
 B = ObjectRef("b", "other.log")
 
 
 def batch(start: int, data: bytes, *, verified: bool = False, delimiter: bytes | None = b"\n") -> Batch:
     return Batch(A, 0, start, start + len(data), memoryview(data), verified=verified, delimiter=delimiter)
-
-
-def samples(metrics: Metrics) -> dict[str, float]:
-    """All series of ours that are not 0, by the name that the text format gives them."""
-    lines = [line for line in metrics.text().splitlines() if line.startswith("oss_tail_")]
-    values = {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines}
-    return {name.removeprefix("oss_tail_"): value for name, value in values.items() if value and "build" not in name}
 
 
 @pytest.fixture
@@ -68,34 +56,6 @@ def tell(metrics: Metrics, *events: Event, ref: ObjectRef = A) -> dict[str, floa
     return samples(metrics)
 
 
-# --- the page
-
-
-def families(metrics: Metrics) -> dict[str, tuple[str, set[str]]]:
-    """Type and labels of each family of ours, under the name that the page gives it."""
-    found = {}
-    for family in text_string_to_metric_families(metrics.text()):
-        if family.name.startswith("oss_tail_"):
-            name = f"{family.name}_total" if family.type == "counter" else family.name
-            labels = {label for sample in family.samples for label in sample.labels} - {"le"}
-            found[name] = (family.type, labels)
-    return found
-
-
-def test_the_page_lists_every_family_with_its_type_and_labels(metrics: Metrics) -> None:
-    rows = re.findall(r"^\| `(oss_tail_\w+)` \| (\w+) \|([^|]*)\| [^|]+ \|$", PAGE, re.M)
-    documented = {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
-    assert documented == families(metrics)
-    assert len(rows) == len(documented)
-
-
-def test_the_page_names_every_value_of_every_label(metrics: Metrics) -> None:
-    for family in text_string_to_metric_families(metrics.text()):
-        for sample in family.samples if family.name.startswith("oss_tail_") else ():
-            for label, value in sample.labels.items():
-                assert label in ("le", "version", "python") or f"`{value}`" in PAGE, value
-
-
 def test_every_series_is_there_from_the_start(metrics: Metrics) -> None:
     text = metrics.text()
     for operation in OPERATIONS:
@@ -105,32 +65,6 @@ def test_every_series_is_there_from_the_start(metrics: Metrics) -> None:
     assert all(f'state="{state}"' in text for state in STATES)
     assert all(f'result="{result}"' in text for result in RESULTS)
     assert samples(metrics) == {}
-
-
-def test_names_follow_the_conventions_of_prometheus(metrics: Metrics) -> None:
-    for name, (kind, _) in families(metrics).items():
-        assert name.endswith("_total") == (kind == "counter")
-        assert not re.search(r"(?i)milli|_ms\b|kilo|percent|:", name)
-    assert "_created" not in metrics.text(), "series that nobody reads"
-
-
-def test_promtool_has_nothing_to_say(metrics: Metrics) -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool is not installed")
-    metrics.on_request("head", 200, 0.01, 0)
-    ours = [line for line in metrics.text().splitlines(keepends=True) if "oss_tail_" in line]
-    checked = subprocess.run(
-        [promtool, "check", "metrics"], input="".join(ours), capture_output=True, text=True, check=False, timeout=30
-    )
-    assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
-
-
-def test_build_info_and_the_process_are_told(metrics: Metrics) -> None:
-    version = f"{sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}"
-    text = metrics.text()
-    assert f'oss_tail_build_info{{python="{version}",version="{__version__}"}} 1.0' in text
-    assert "\nprocess_resident_memory_bytes " in text
 
 
 # --- what counts
