@@ -208,7 +208,7 @@ def load_config(path: str | os.PathLike[str], environ: Mapping[str, str] = os.en
     environ = UnshownEnvironment(environ)
     config, problems = read_config(path, environ)
     if config is None:
-        raise ConfigFileError([str(one) for one in problems if not one.warning])
+        raise ConfigFileError(*(str(one) for one in problems if not one.warning))
     return config
 
 

@@ -48,10 +48,7 @@ attributes, so that one schedule can act on every error alike. ``str(error)`` is
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from typing import ClassVar
 
 
 class TailerError(Exception):
@@ -86,9 +83,9 @@ class ConfigError(UsageError):
 class ConfigFileError(ConfigError):
     """Mistakes in a configuration file. `problems` are all of them, a line each; ``str()`` joins them into one."""
 
-    def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = tuple(problems)
+    def __init__(self, *problems: str, hint: str | None = None) -> None:
+        super().__init__("; ".join(problems), hint=hint)
+        self.problems = problems
 
 
 class ServiceError(TailerError):
