@@ -235,6 +235,12 @@ class Client:
         async with self._exchange("seal", Request("POST", ref.bucket, ref.key, query, _IDENTITY), ref, b"") as answer:
             _expect_ok(answer, ref)
 
+    async def delete(self, ref: ObjectRef) -> None:
+        """Let the object be no more; one that is not there is a success, too (OSS documentation, DeleteObject)."""
+        _refuse_url(ref)
+        async with self._exchange("delete", Request("DELETE", ref.bucket, ref.key, (), _IDENTITY), ref) as answer:
+            _expect_ok(answer, ref, 204)
+
     async def list_objects(
         self,
         bucket: str,
@@ -386,12 +392,12 @@ def _refuse_whole_object(answer: _Answer, start: int) -> None:
         raise RangeNotSatisfiable(f"the object ends at {length}, before byte {start}", status=200)
 
 
-def _expect_ok(answer: _Answer, ref: ObjectRef | None) -> None:
+def _expect_ok(answer: _Answer, ref: ObjectRef | None, status: int = 200) -> None:
     """Raises ProtocolError for what the service does not answer: a portal's welcome page is a 200 too."""
-    if answer.status != 200:
-        raise ProtocolError(f"status {answer.status} where OSS answers 200")
+    if answer.status != status:
+        raise ProtocolError(f"status {answer.status} where OSS answers {status}")
     if (ref is None or ref.scheme == "oss") and not answered_by_oss(answer.header):
-        raise ProtocolError("a 200 that does not come from OSS: it has no x-oss- header")
+        raise ProtocolError(f"a {status} that does not come from OSS: it has no x-oss- header")
 
 
 async def _error(answer: _Answer, request: Request, *, signed: bool) -> TailerError:

@@ -55,6 +55,20 @@ def test_append_and_read_back(server, kind, version, key):
     assert (bytes(window.data), window.meta.crc64) == (b"o world", whole)
 
 
+def test_delete(server, kind):
+    """An object is gone, and that it is gone already is no error."""
+    ref = ObjectRef("bucket", f"deleted {kind}")
+
+    async def act(client):
+        await client.append(ref, 0, b"x")
+        await client.delete(ref)
+        await client.delete(ref)
+        with pytest.raises(errors.ObjectNotFound):
+            await client.head(ref)
+
+    against(server, kind, act)
+
+
 def test_list_every_page(server, kind):
     """Keys that XML cannot hold come through, pages join without a gap."""
     keys = sorted((f"list-{kind}/{name}" for name in ("a", "b\x01", "c+ %", "d/1", "d/2", "日")), key=str.encode)
