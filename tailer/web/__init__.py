@@ -5,30 +5,12 @@ aiohttp is imported only when a port is opened.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from tailer.errors import ConfigError
 
 if TYPE_CHECKING:
-    from tailer.core.position import ObjectRef
-    from tailer.status import ServiceStatus
-    from tailer.web.server import Port
-
-
-class Served(Protocol):
-    """What is behind the port. All of it is called on the event loop, and must not take long."""
-
-    def status(self) -> ServiceStatus:
-        """How the service is."""
-        ...
-
-    def metrics_text(self) -> str:
-        """All metrics in the Prometheus text format."""
-        ...
-
-    def hint(self, ref: ObjectRef) -> bool:
-        """Somebody says that `ref` changed: look at it soon. Whether it is a followed object."""
-        ...
+    from tailer.web.server import Port, Served
 
 
 async def serve(served: Served, host: str, port: int, *, hints: bool = True) -> Port:

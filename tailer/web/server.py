@@ -14,7 +14,7 @@ import os
 import re
 from dataclasses import asdict
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from tailer.core.position import ObjectRef
     from tailer.status import ServiceStatus
-    from tailer.web import Served
 
 MAX_LISTENERS = 32
 """How many may listen to /events at once."""
@@ -52,6 +51,22 @@ _HEADERS = {
 
 # Names that nobody can own on the internet: RFC 6761, RFC 6762, RFC 8375, ICANN's .internal, and those of Kubernetes.
 _PRIVATE_NAME = re.compile(r"(?:[a-z0-9_-]+|.+\.(?:localhost|local|internal|home\.arpa|svc))\.?", re.IGNORECASE)
+
+
+class Served(Protocol):
+    """What is behind the port. All of it is called on the event loop, and must not take long."""
+
+    def status(self) -> ServiceStatus:
+        """How the service is."""
+        ...
+
+    def metrics_text(self) -> str:
+        """All metrics in the Prometheus text format."""
+        ...
+
+    def hint(self, ref: ObjectRef) -> bool:
+        """Somebody says that `ref` changed: look at it soon. Whether it is a followed object."""
+        ...
 
 
 class Port:
