@@ -55,10 +55,11 @@ def locate(host: str, target: str, cnames: Mapping[str, str], domains: Collectio
 def _query(raw: str) -> tuple[tuple[str, str], ...]:
     """Decoded pairs; a name without a value has the empty one, so that ``append`` and ``append=`` are one."""
     pairs = (part.partition("=") for part in raw.split("&") if part)
-    return tuple(
-        (unquote_plus(name, errors="surrogateescape"), unquote_plus(value, errors="surrogateescape"))
-        for name, _, value in pairs
-    )
+    return tuple((_decoded(name), _decoded(value)) for name, _, value in pairs)
+
+
+def _decoded(text: str) -> str:
+    return unquote_plus(text, errors="surrogateescape") if "%" in text or "+" in text else text
 
 
 def _host_name(host: str) -> str:

@@ -306,6 +306,7 @@ def _signing_key(secret: str, scope: str) -> bytes:
     return key
 
 
+@lru_cache(maxsize=1024)  # the same names and resources are signed again and again
 def _escape(text: str, safe: str = "") -> str:
     return quote(_bytes(text), safe=safe)
 
@@ -347,6 +348,7 @@ def _date_v4(headers: Mapping[str, str]) -> tuple[str, float | None]:
     return date, _http_date(date)
 
 
+@lru_cache(maxsize=64)
 def _day(date: str) -> str:
     """``yyyymmdd`` of either form of a date; nothing of what is no date."""
     seconds = _basic_date(date)

@@ -27,7 +27,7 @@ class RequestBody:
         if (self.length or 0) > limit:
             raise _too_large(limit)
         await self._go_on()
-        async for chunk in self._request.content.iter_any():
+        while chunk := await self._request.content.readany():
             if upload.size + len(chunk) > limit:
                 raise _too_large(limit)
             upload.write(chunk)
@@ -40,7 +40,7 @@ class RequestBody:
             raise _too_large(limit)
         await self._go_on()
         body = bytearray()
-        async for chunk in self._request.content.iter_any():
+        while chunk := await self._request.content.readany():
             body += chunk
             if len(body) > limit:
                 raise _too_large(limit)

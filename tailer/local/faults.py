@@ -206,7 +206,7 @@ class Strikes:
 
     def get(self, *kinds: str) -> Fault | None:
         """The first fault of one of these kinds."""
-        return next((fault for fault in self._faults if fault.kind in kinds), None)
+        return next((fault for fault in self._faults if fault.kind in kinds), None) if self._faults else None
 
     def refuse(self) -> None:
         """Raises the answer that a `status` fault asks for."""

@@ -117,9 +117,12 @@ class Service:
 
     async def commit(self, bucket: str, key: str, size: int, work: Callable[[], _T]) -> _T:
         """Do a write of `size` bytes; a slow one apart, while other writers of the key wait."""
+        is_slow = self.store.engine.slow(size)
+        if not is_slow and (bucket, key) not in self._writing:
+            return work()
         lock = self._writing.setdefault((bucket, key), asyncio.Lock())
         async with lock:
-            return await asyncio.to_thread(work) if self.store.engine.slow(size) else work()
+            return await asyncio.to_thread(work) if is_slow else work()
 
 
 def check_digest(claimed: str, digest: hashlib._Hash) -> None:

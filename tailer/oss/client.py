@@ -8,7 +8,7 @@ credentials are fetched again.
 from __future__ import annotations
 
 import time
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
@@ -48,8 +48,9 @@ from tailer.oss.transport import Data, Kind, Response, Timeouts, Transport, open
 from tailer.oss.unshown import UnshownDict, UnshownUrl
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-    from typing import Self
+    from collections.abc import Callable, Iterable, Mapping
+    from contextlib import AbstractAsyncContextManager
+    from typing import Any, Self
 
     from tailer.core.position import ObjectRef
     from tailer.core.ranges import ContentRange
@@ -271,38 +272,33 @@ class Client:
 
     # --- one request, one answer
 
-    @asynccontextmanager
-    async def _exchange(
-        self, operation: str, request: Request, ref: ObjectRef | None, body: Data | None = None
-    ) -> AsyncIterator[_Answer]:
-        """Send `request`, mend what is this client's to mend, and hand out an answer that is not an error."""
+    def _exchange(self, operation: str, request: Request, ref: ObjectRef | None, body: Data | None = None) -> _Exchange:
+        """For ``async with``: send `request`, and hand out an answer that is not an error."""
+        return _Exchange(self, operation, request, ref, body)
+
+    async def send(self, exchange: _Exchange) -> _Answer:
+        """Send what `exchange` holds, mend what is this client's to mend, and return an answer that is not an error."""
         mended: set[type[TailerError]] = set()
+        request, ref = exchange.request, exchange.ref
         while True:
             credentials = None if self._by_url(ref) else await self._settings.credentials.get()
             url, headers = self._addressed(request, ref, credentials)
-            async with self._send(operation, request.method, url, headers, body) as answer:
-                if answer.status < 300:
-                    yield answer
-                    return
+            answer = await exchange.begin(self._transport.open(request.method, url, headers, exchange.body))
+            if answer.status < 300:
+                return answer
+            try:
                 error = await _error(answer, request, signed=credentials is not None)
+            finally:
+                await exchange.end()
             if type(error) in mended or not await self._mend(error, credentials):
                 raise error
             mended.add(type(error))
 
-    @asynccontextmanager
-    async def _send(
-        self, operation: str, method: str, url: str, headers: Mapping[str, str], body: Data | None
-    ) -> AsyncIterator[_Answer]:
-        answer: _Answer | None = None
-        started = time.perf_counter()
-        try:
-            async with self._transport.open(method, url, headers, body) as response:
-                answer = _Answer(response)
-                yield answer
-        finally:
-            if self._on_request is not None:
-                status, received = (answer.status, answer.received) if answer else (None, 0)
-                self._on_request(operation, status, time.perf_counter() - started, received)
+    def tell(self, operation: str, answer: _Answer | None, seconds: float) -> None:
+        """A request is over."""
+        if self._on_request is not None:
+            status, received = (answer.status, answer.received) if answer else (None, 0)
+            self._on_request(operation, status, seconds, received)
 
     def _addressed(
         self, request: Request, ref: ObjectRef | None, credentials: Credentials | None
@@ -348,6 +344,45 @@ class Client:
 
     def _presigned(self, ref: ObjectRef) -> bool:
         return ref in self._presigned_refs
+
+
+class _Exchange:
+    """One request, and its answer until nobody reads it any more. (An `asynccontextmanager` takes longer.)"""
+
+    def __init__(
+        self, client: Client, operation: str, request: Request, ref: ObjectRef | None, body: Data | None
+    ) -> None:
+        self._client = client
+        self._operation = operation
+        self.request = request
+        self.ref = ref
+        self.body = body
+
+    async def __aenter__(self) -> _Answer:
+        return await self._client.send(self)
+
+    async def __aexit__(self, *exception: Any) -> None:
+        await self.end(*exception)
+
+    async def begin(self, opening: AbstractAsyncContextManager[Response]) -> _Answer:
+        """Send it."""
+        self._opening, self._answer, self._started = opening, None, time.perf_counter()
+        try:
+            self._answer = answer = _Answer(await opening.__aenter__())
+        finally:
+            if self._answer is None:
+                self._tell()
+        return answer
+
+    async def end(self, *exception: Any) -> None:
+        """Let go of the connection."""
+        try:
+            await self._opening.__aexit__(*(exception or (None, None, None)))
+        finally:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._client.tell(self._operation, self._answer, time.perf_counter() - self._started)
 
 
 class _Answer:

@@ -71,6 +71,11 @@ def encode_path(path: str) -> str:
     return quote(path, safe="/")
 
 
+@lru_cache(maxsize=1024)  # names and most values, too
+def _quoted(text: str) -> str:
+    return quote(text, safe="")
+
+
 def encode_query(query: Iterable[tuple[str, str]]) -> str:
     """``k=v&k2``: percent-encoded, in the order given, no ``=`` where the value is empty."""
     return "&".join(_encoded(query))
@@ -167,9 +172,7 @@ def presign_v1(request: Request, credentials: Credentials, *, expires_at: int) -
 
 
 def _encoded(query: Iterable[tuple[str, str]]) -> list[str]:
-    return [
-        f"{quote(name, safe='')}={quote(value, safe='')}" if value else quote(name, safe="") for name, value in query
-    ]
+    return [f"{_quoted(name)}={_quoted(value)}" if value else _quoted(name) for name, value in query]
 
 
 def _timestamp(now: float) -> str:
@@ -195,7 +198,7 @@ def _signed_by_default(name: str) -> bool:
 def _canonical_request(
     request: Request, query: Iterable[tuple[str, str]], headers: Mapping[str, str], additional: list[str]
 ) -> str:
-    pairs = sorted((quote(name, safe=""), quote(value, safe="")) for name, value in query)
+    pairs = sorted((_quoted(name), _quoted(value)) for name, value in query)
     canonical_query = "&".join(f"{name}={value}" if value else name for name, value in pairs)
     signed = sorted(name for name in headers if _signed_by_default(name) or name in additional)
     canonical_headers = "".join(f"{name}:{headers[name].strip()}\n" for name in signed)
