@@ -71,6 +71,17 @@ class Manner:
 
 
 @dataclass(frozen=True, slots=True)
+class Left:
+    """How a mirror was left: all of it is proven up to `position`, and the file is known again by the rest."""
+
+    position: Position
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
     """Where a mirror stands: the names below `folder` that lead to it, none of them a link."""
 
@@ -180,24 +191,60 @@ class FileMirror:
                 descriptor = open_descriptor()
             try:
                 _lock(descriptor, path)
-                if _is_at(descriptor, path):
+                if is_at(descriptor, path):
                     return cls(descriptor, place, path, manner)
             except BaseException:
                 os.close(descriptor)
                 raise
             os.close(descriptor)  # another mirror put a new generation there just then
 
-    async def resume(self) -> Mark:
+    async def resume(self, known: Position | None = None) -> Mark:
         """Length and CRC-64 of what stands in the file: where the object is to be read on from.
 
         What a killed run wrote and had not proven yet counts as delivered, not as verified. If it was killed while a
         new generation grew beside the file, that is gone on with. Reads the file once, in a thread.
-        Raises SinkError when it cannot be read.
+        `known`: what a checkpoint says was proven of this object. A file that is proven to be just that is its own,
+        and may be taken the place of by a new generation. Raises SinkError when it cannot be read.
         """
         whole, self._proven = await self._in_thread(self._measure)
         if self._former is None:
-            self._inherited, self._noted = self._proven.offset, self._proven != whole
+            own = known is not None and (known.offset, known.crc64) == (self._proven.offset, self._proven.crc64)
+            self._inherited, self._noted = 0 if own else self._proven.offset, self._proven != whole
         return Mark(whole, self._proven)
+
+    def left(self) -> Left | None:
+        """How the mirror stands now, for `take_up` by the next one; None where not all of it is proven."""
+        if self._descriptor < 0 or self._former is not None or self._inherited or self._noted:
+            return None
+        status = os.fstat(self._descriptor)
+        if not status.st_nlink or self._proven.offset != self._length() or self._unsyncable is not None:
+            return None
+        return Left(self._proven, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+    def take_up(self, left: Left) -> bool:
+        """Go on as the mirror was left, without reading it again. False where it is not as it was: `resume` then.
+
+        Raises SinkError.
+        """
+        with self._changing("cannot read"):
+            self._find_end(left)
+            status = os.fstat(self._descriptor)
+        if (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns) != (
+            left.device,
+            left.inode,
+            left.size,
+            left.mtime_ns,
+        ):
+            return False
+        self._proven, self._inherited, self._noted = left.position, 0, False
+        return True
+
+    def _find_end(self, left: Left) -> None:
+        """Open what holds the last byte, if that is not open already."""
+
+    def is_in_place(self) -> bool:
+        """Is the file that is open still the one under its name?"""
+        return is_at(self._descriptor, self._place.path() if self._former is None else self.path)
 
     def _measure(self) -> tuple[Position, Position]:
         """All that stands there, and what is proven of it."""
@@ -257,7 +304,7 @@ class FileMirror:
             ) from error
         self._slow = perf_counter() - started > _SLOW
         if not self._manner.expect_proof:
-            self._inherited, self._proven = 0, Position(batch.end)
+            self._inherited, self._proven = 0, Position(batch.end, None)
 
     def _put(self, batch: Batch, offset: int) -> None:
         write_in_full(self._descriptor, batch.data, offset)
@@ -350,7 +397,7 @@ class FileMirror:
         assert self._former is not None
         with self._changing("cannot put a new generation in the place of"), self._place.entered() as folder:
             name = self._place.name
-            if not _is_at(self._former, name, folder):
+            if not is_at(self._former, name, folder):
                 raise SinkError(f"{str(self._asked)!r} was deleted or replaced while the object was mirrored into it")
             if self._manner.fsync.at_close:
                 os.fsync(self._descriptor)
@@ -465,7 +512,13 @@ class FileMirror:
             if self._unsyncable is None:
                 await self.sync()
         finally:
-            await self._in_thread(self._close)
+            if self._busy.acquire(blocking=False):
+                try:
+                    self._close()
+                finally:
+                    self._busy.release()
+            else:  # a write that nobody waits for any more is under way in its thread
+                await self._in_thread(self._close)
 
     def _close(self) -> None:
         if self._descriptor < 0:
@@ -549,7 +602,7 @@ def regular(descriptor: int, path: Path) -> int:
     raise SinkError(f"cannot mirror to {str(path)!r}: not a regular file", hint="leave -o out and redirect")
 
 
-def _is_at(descriptor: int, path: str | Path, folder: int | None = None) -> bool:
+def is_at(descriptor: int, path: str | Path, folder: int | None = None) -> bool:
     """Does `path` (from `folder` on) still name the open file?"""
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(path, dir_fd=folder))

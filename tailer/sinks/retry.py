@@ -45,11 +45,14 @@ class Retrying:
 
     async def write(self, batch: Batch) -> None:
         """Pass the batch on until it is taken. Raises SinkError."""
+        await self._until_taken(lambda: self._sink.write(batch))
+
+    async def _until_taken(self, hand_on: Callable[[], Awaitable[None]]) -> None:
         attempt = 0
         while True:
             attempt += 1
             try:
-                return await self._sink.write(batch)
+                return await hand_on()
             except SinkBusy as error:
                 if attempt == self._attempts or not self._goes_on():
                     raise
@@ -61,8 +64,8 @@ class Retrying:
         await self._sleep(delay)
 
     async def notice(self, event: Event) -> None:
-        """Pass the event on."""
-        await self._sink.notice(event)
+        """Pass the event on, until it is taken: a rewind has to be known. Raises SinkError."""
+        await self._until_taken(lambda: self._sink.notice(event))
 
     async def close(self) -> None:
         """Close the sink."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from tailer.core import crc64
 from tailer.core.position import Position
 from tailer.errors import SinkError
-from tailer.sinks.file import OPEN_FLAGS, FileMirror, Manner, Place, opening, regular, write_in_full
+from tailer.sinks.file import OPEN_FLAGS, FileMirror, Left, Manner, Place, is_at, opening, regular, write_in_full
 from tailer.sinks.fsync import NEVER, Fsync
 from tailer.sinks.names import segments_path
 from tailer.sinks.proven import ProvenNote
@@ -133,6 +133,17 @@ class RotatedMirror(FileMirror):
                     here, offset = here + len(block), offset + len(block)
         whole = Position(offset, crc)
         return whole, proven or whole  # a note about other bytes than those that stand there counts as none
+
+    def _find_end(self, left: Left) -> None:
+        with self._place.entered() as folder:
+            found = _segments(self._place.name, os.listdir(folder))
+            self._enter_generation(max(found, default=0))
+            self._starts = found.get(self._generation, [0])
+            if self._starts[-1] == left.position.offset - left.size:
+                self._turn_to(os.open(self._segment(), _OLD, dir_fd=folder))
+
+    def is_in_place(self) -> bool:
+        return is_at(self._descriptor, self._place.path(_mark(self._generation, self._starts[-1])))
 
     def _length(self) -> int:
         return self._starts[-1] + super()._length()

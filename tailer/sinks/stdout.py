@@ -47,6 +47,8 @@ class OutputStream:
 
     async def write(self, data: Buffer) -> None:
         """Write all of `data`. Raises OutputClosed when the reader has gone, SinkError when it cannot be done."""
+        if self._writing is not None and not self._writing.done():  # whoever asked for it was cancelled
+            await asyncio.wait([self._writing])
         view = memoryview(data).cast("B")
         if self._fits_at_once(len(view)):
             _write_in_full(self._descriptor, view)
