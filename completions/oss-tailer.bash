@@ -7,6 +7,7 @@ _oss_tailer() {
     --group | --endpoint | --region | --profile) return 0 ;;
   esac
   case ${COMP_WORDS[1]} in
+    check) options+=' --online' ;;
     checkpoints)
       case ${COMP_WORDS[2]} in
         list | show | reset | export) ((COMP_CWORD > 2)) && options+=' --group' ;;
@@ -16,7 +17,7 @@ _oss_tailer() {
     verify) options+=' --prefix --part --endpoint --region --profile --no-sign-request' ;;
     *)
       options+=' --version'
-      ((COMP_CWORD == 1)) && words='checkpoints verify'
+      ((COMP_CWORD == 1)) && words='check checkpoints verify'
       ;;
   esac
   if [[ $current == -* ]]; then

@@ -222,6 +222,28 @@ def read_all(path: str | os.PathLike[str], group: str | None = None) -> list[Che
         return _select(database, "WHERE consumer_group = ?", group)
 
 
+def owner_of(path: str | os.PathLike[str], group: str) -> str | None:
+    """Which process owns `group` now, None when none does. Nothing is made or changed. Raises ConfigError.
+
+    Whoever wants to own the group at this very moment may be refused: not for a loop.
+    """
+    _check_group(group)
+    lock_path = _lock_path(Path(os.path.realpath(path)), group)
+    try:
+        descriptor = os.open(lock_path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ConfigError(f"cannot look at the lock {str(lock_path)!r}: {_reason(error)}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _who(descriptor)
+    finally:
+        os.close(descriptor)
+    return None
+
+
 # --- as text
 
 

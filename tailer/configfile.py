@@ -490,13 +490,13 @@ class _Reading:
 
     def _file_path(self, value: object) -> Path:
         path = self._path(value)
-        if path.is_dir() or str(value).endswith("/"):
+        if os.path.isdir(path) or str(value).endswith("/"):
             raise ConfigError(f"{_shown(value)} is a folder, where a file is wanted")
         return path
 
     def _folder_path(self, value: object) -> Path:
         path = self._path(value)
-        if path.exists() and not path.is_dir():
+        if os.path.exists(path) and not os.path.isdir(path):
             raise ConfigError(f"{_shown(value)} is no folder")
         return path
 

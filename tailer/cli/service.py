@@ -10,6 +10,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, TextIO
 
+from tailer.cli import check
 from tailer.cli.messages import Messages, quote, warn_in_clear
 from tailer.errors import ConfigError, ObjectReplaced, ServiceError, TailerError, TransportError, UsageError
 from tailer.version import __version__
@@ -33,6 +34,7 @@ _EPILOG = """\
 Exit status: 0 done, and for verify: the file is the object; 1 the object or the checkpoints cannot be read or
 written; 2 the command line, the configuration or a file is wrong; 3 the file is not the object; 130 Ctrl-C.
 
+  oss-tailer check --online config.toml
   oss-tailer checkpoints list state.db
   oss-tailer checkpoints reset state.db --group billing oss://logs/app.log
   oss-tailer checkpoints export state.db > copy.jsonl; oss-tailer checkpoints import new.db < copy.jsonl
@@ -72,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    check.add_parser(commands)
     checkpoints = commands.add_parser("checkpoints", help="look at the checkpoints in a file, and change them")
     _add_checkpoints(checkpoints.add_subparsers(metavar="COMMAND", required=True))
     _add_verify(commands)
