@@ -1,16 +1,44 @@
-"""Which objects an address names now: itself, or what a pattern or a prefix matches in a listing."""
+"""Which objects there are: what an address names now, and what has changed about a whole group of objects.
+
+One page of a listing (ListObjectsV2) tells size, ETag and Last-Modified of a thousand objects, for one request: a
+`Census` takes it again and again and says what is new, what moved and what went, so that an object at rest costs no
+request of its own. docs/discovery.md has the rules and what they cost.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+import asyncio
+import math
+import random
+import re
+from collections import deque
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from itertools import count
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from tailer.oss.address import glob_regex, literal_prefix
+from tailer.core.position import ObjectRef
+from tailer.core.schedule import back_off
+from tailer.errors import AddressError, ConfigError, ObjectNotFound, ProtocolError, TailerError
+from tailer.oss.address import check_key, glob_regex, literal_prefix
 
 if TYPE_CHECKING:
-    from tailer.core.position import ObjectRef
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
+
+    from tailer.core.position import ObjectMeta
     from tailer.oss.address import Address
-    from tailer.oss.messages import ListPage
+    from tailer.oss.messages import ListedObject, ListPage
+
+_LISTS_AT_ONCE = 4
+_HEADS_AT_ONCE = 16
+_ATTEMPTS = 4  # at one page: a listing of a hundred pages would else hardly ever be complete in bad weather
+_EMPTY_PAGES = 1000  # that follow each other and say nothing but "go on"
+_MOST_PARTITIONS = 1000  # of one pattern: each is a listing of its own, every time
+_AHEAD = 86400.0  # seconds: how far a partition may lie in the future, after a clock was set back, and still be listed
+
+_tick = count(1).__next__  # what was asked before what: larger is later
+
+_Result = TypeVar("_Result")
 
 
 class Lister(Protocol):
@@ -23,25 +51,564 @@ class Lister(Protocol):
         ...
 
 
+class Surveyor(Lister, Protocol):
+    """Who lists buckets and looks at single objects."""
+
+    async def head(self, ref: ObjectRef) -> ObjectMeta:
+        """The object's metadata. Raises ObjectNotFound and whatever else the service refuses with."""
+        ...
+
+
 async def matching_objects(lister: Lister, address: Address) -> list[ObjectRef]:
     """The objects that `address` names, in byte order of their keys; of one that is no pattern, that object.
 
-    The "folders" that consoles make, empty objects named ``…/``, are left out. Raises what the lister raises.
+    The "folders" that consoles make, empty objects named ``…/``, are left out. Raises what the lister raises, and
+    ProtocolError for a listing that cannot be right.
     """
-    if not (address.pattern or address.prefix):
+    scope = _Scope.of(address)
+    if scope.single:
         return [address.ref]
-    prefix = literal_prefix(address.ref.key) if address.pattern else address.ref.key
-    matcher = glob_regex(address.ref.key) if address.pattern else None
-    flat = address.pattern and "/" not in address.ref.key[len(prefix) :] and "**" not in address.ref.key
     found: list[ObjectRef] = []
-    token: str | None = None
-    while True:
-        page = await lister.list_objects(
-            address.ref.bucket, prefix, delimiter="/" if flat else "", continuation_token=token
+
+    def collect(page: ListPage, _: int) -> None:
+        found.extend(replace(address.ref, key=row.key) for row in page.objects if scope.matches(row.key))
+
+    await _walk(scope, lambda token: scope.ask(lister, token), collect)
+    return found
+
+
+class Row:
+    """What is known of one object: what a listing said, or what a reader saw since.
+
+    `size` is in bytes, `modified` in seconds since 1970, `type` as in `ObjectMeta`; the last two are None where
+    nobody said. `first`: the object was there when the group was listed for the very first time. `ignored`: it is too
+    old to be read. A subclass may add slots; it is made with these arguments.
+    """
+
+    __slots__ = ("_missed", "_scope", "_seen", "_stamp", "_tag", "first", "ignored", "key", "modified", "size", "type")
+
+    def __init__(self, scope: _Scope, key: str, meta: ObjectMeta) -> None:
+        self.key = key
+        self.first = scope.first and scope.complete_in == 0
+        self.ignored = False
+        self.type: str | None = None
+        self._scope = scope
+        self._seen = 0
+        self._stamp = 0
+        self._missed = False
+        self._note(meta)
+
+    @property
+    def ref(self) -> ObjectRef:
+        """The object's name, made anew at each call: it is not kept, to save memory."""
+        return ObjectRef(self._scope.bucket, self.key, self._scope.scheme)
+
+    def saw(self, meta: ObjectMeta) -> None:
+        """A reader has seen the object like this: a listing that says the same is no news, nor one asked for before."""
+        self._stamp = _tick()
+        self._note(meta)
+
+    def _note(self, meta: ObjectMeta) -> None:
+        self.size = meta.size
+        self.modified = meta.last_modified
+        self._tag = None if meta.etag is None else hash(meta.etag)
+        if meta.type is not None and meta.type != self.type:
+            self.type = meta.type
+
+    def _differs(self, meta: ObjectMeta) -> bool:
+        """Whether `meta` is of another state of the object, as far as both say."""
+        return (
+            self.size != meta.size
+            or _at_odds(self._tag, meta.etag and hash(meta.etag))
+            or _at_odds(self.modified, meta.last_modified)
+            or _at_odds(self.type, meta.type)
         )
-        for listed in page.objects:
-            if not listed.key.endswith("/") and (matcher is None or matcher.fullmatch(listed.key)):
-                found.append(replace(address.ref, key=listed.key))
+
+    def __repr__(self) -> str:
+        return f"<Row {self.ref} {self.size}>"
+
+
+R = TypeVar("R", bound=Row)
+
+
+@dataclass(slots=True)
+class Changes(Generic[R]):
+    """What a census found since it was last taken. Every change is in one `Changes` only.
+
+    `gone`: no complete listing shows them any more. `old`: their partition by time is closed, and nothing is asked
+    about them again; they may be new or moved as well, and are to be read to their end. Both have left the census.
+    `errors` are by address: what they hide is neither new nor gone. `refused` are keys that cannot be asked for, each
+    told once. `count`: rows there are now; `ignored` of them are too old to be read.
+    """
+
+    new: list[R] = field(default_factory=list)
+    moved: list[R] = field(default_factory=list)
+    gone: list[R] = field(default_factory=list)
+    old: list[R] = field(default_factory=list)
+    errors: dict[str, TailerError] = field(default_factory=dict)
+    refused: list[AddressError] = field(default_factory=list)
+    count: int = 0
+    ignored: int = 0
+
+
+class Census(Generic[R]):
+    """The objects that some addresses name, as of the last time that the census was taken.
+
+    It has no task and no clock of its own. `row` is the class of its rows. Patterns may hold ``%Y %m %d %H``, the
+    time in UTC: those of the last `look_back` seconds are listed. A new object that was not modified for
+    `ignore_older` seconds is left alone until it moves, unless `was_read`. No listing may have more than
+    `max_objects` rows.
+    """
+
+    def __init__(
+        self,
+        surveyor: Surveyor,
+        addresses: Iterable[Address],
+        *,
+        row: type[R],
+        look_back: float = 2 * 86400.0,
+        ignore_older: float | None = None,
+        was_read: Callable[[ObjectRef], bool] = lambda ref: False,
+        max_objects: int = 1_000_000,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        """Raises ConfigError for partitions that are too many to be listed."""
+        self._surveyor = surveyor
+        self._make = row
+        self._was_read = was_read
+        self._sleep = sleep
+        self._round = 0
+        self._rows: dict[tuple[str, str], dict[str, R]] = {}
+        self._count = 0
+        self._refused: set[tuple[str, str]] = set()
+        self._new: dict[R, None] = {}
+        self._moved: dict[R, None] = {}
+        self._changes: Changes[R] = Changes()
+        self._lists: list[_Scope] = []
+        self._partitions: list[_Partitions] = []
+        self._configure(addresses, look_back, ignore_older, max_objects)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[R]:
+        for rows in self._rows.values():
+            yield from rows.values()
+
+    def find(self, ref: ObjectRef) -> R | None:
+        """The row of an object, None for one that the census does not know."""
+        return self._rows.get((ref.scheme, ref.bucket), {}).get(ref.key)
+
+    def missing(self) -> list[ObjectRef]:
+        """The objects named one by one that are not there."""
+        return [scope.ref for scope in self._lists if scope.single and scope.absent]
+
+    async def take(self, now: float) -> Changes[R]:
+        """Ask the service for all that can still change; `now` is in seconds since 1970. Never two at once.
+
+        Raises no TailerError: they are in `Changes.errors`. What was found before a cancellation is in the next one.
+        """
+        self._round += 1
+        scopes = self._due(now)
+        async with asyncio.TaskGroup() as group:
+            for single, at_once in ((False, _LISTS_AT_ONCE), (True, _HEADS_AT_ONCE)):
+                queue = deque(scope for scope in scopes if scope.single is single)
+                for _ in range(min(at_once, len(queue))):
+                    group.create_task(self._work(queue, now))
+        self._sweep(now)
+        return self._hand_out()
+
+    def revise(
+        self,
+        addresses: Iterable[Address],
+        *,
+        look_back: float = 2 * 86400.0,
+        ignore_older: float | None = None,
+        max_objects: int = 1_000_000,
+    ) -> list[R]:
+        """Go on with other addresses. Returns the rows that none of them names: they have left the census.
+
+        What is still named is not disturbed. Raises ConfigError, and nothing has changed then.
+        """
+        self._configure(addresses, look_back, ignore_older, max_objects)
+        return self._drop([row for row in self if not self._adopt(row)])
+
+    # --- what is asked
+
+    def _configure(
+        self, addresses: Iterable[Address], look_back: float, ignore_older: float | None, max_objects: int
+    ) -> None:
+        addresses = list(addresses)
+        partitions = [_Partitions(address, look_back) for address in addresses if _is_partitioned(address)]
+        known = {scope.name: scope for scope in self._lists}
+        merged = _merged(_Scope.of(address) for address in addresses if not _is_partitioned(address))
+        self._lists = [known.get(scope.name, scope) for scope in merged]
+        self._partitions = [next((one for one in self._partitions if one.same(new)), new) for new in partitions]
+        if self._round:
+            for scope in self._lists:
+                scope.first = False
+            for one in self._partitions:
+                one.first = False
+        self._ignore_older, self._max_objects = ignore_older, max_objects
+
+    def _due(self, now: float) -> list[_Scope]:
+        self._ignored_before = -math.inf if self._ignore_older is None else now - self._ignore_older
+        return [*self._lists, *(scope for partitions in self._partitions for scope in partitions.due(now))]
+
+    def _adopt(self, row: R) -> bool:
+        """Whether an address still names `row`, which belongs to that one from now on."""
+        ref = row.ref
+        for scope in self._lists:
+            if scope.names(ref):
+                row._scope = scope
+                return True
+        for partitions in self._partitions:
+            if partitions.resting.names(ref):
+                row._scope = partitions.adopted(row._scope)
+                return True
+        return False
+
+    async def _work(self, queue: deque[_Scope], now: float) -> None:
+        while queue:
+            scope = queue.popleft()
+            try:
+                await (self._look(scope) if scope.single else self._list(scope))
+            except TailerError as error:
+                self._changes.errors[scope.name] = error
+            else:
+                scope.complete_in = self._round
+
+    async def _list(self, scope: _Scope) -> None:
+        def ask(token: str | None) -> Awaitable[ListPage]:
+            return self._patiently(lambda: scope.ask(self._surveyor, token))
+
+        await _walk(scope, ask, lambda page, asked: self._show(scope, page.objects, asked), self._max_objects)
+
+    async def _look(self, scope: _Scope) -> None:
+        from tailer.oss.messages import ListedObject
+
+        asked = _tick()
+        try:
+            meta = await self._patiently(lambda: self._surveyor.head(scope.ref))
+        except ObjectNotFound:
+            scope.absent = True
+            return
+        scope.absent = False
+        self._show(scope, [ListedObject(scope.prefix, meta)], asked)
+
+    async def _patiently(self, ask: Callable[[], Awaitable[_Result]]) -> _Result:
+        attempt = 1
+        while True:
+            try:
+                return await ask()
+            except TailerError as error:
+                if not error.retriable or attempt == _ATTEMPTS:
+                    raise
+                await self._sleep(back_off(attempt, random.random(), error.retry_after))
+            attempt += 1
+
+    # --- what is answered
+
+    def _show(self, scope: _Scope, listed: Iterable[ListedObject], asked: int) -> None:
+        """Compare one page with the rows that there are. This is where the time goes: a few operations for each."""
+        rows = self._rows.setdefault((scope.scheme, scope.bucket), {})
+        this_round = self._round
+        for one in listed:
+            row = rows.get(one.key)
+            if row is None:
+                if scope.matches(one.key):
+                    self._add(scope, rows, one)
+                continue
+            row._seen = this_round
+            row._missed = False
+            if row._scope is not scope and scope.until >= row._scope.until:
+                row._scope = scope
+            # What was asked for before a reader saw the object may be of before; if not, the next listing tells.
+            if row._differs(one.meta) and (row._stamp < asked or one.meta.size > row.size):
+                self._move(row, one.meta)
+
+    def _add(self, scope: _Scope, rows: dict[str, R], one: ListedObject) -> None:
+        name = (scope.bucket, one.key)
+        if name in self._refused:
+            return
+        try:
+            check_key(one.key)
+        except AddressError as error:
+            self._refused.add(name)
+            self._changes.refused.append(error)
+            return
+        if self._count >= self._max_objects:
+            raise _too_many(self._max_objects)
+        row = rows[one.key] = self._make(scope, one.key, one.meta)
+        self._count += 1
+        row._seen = self._round
+        modified = one.meta.last_modified
+        row.ignored = modified is not None and modified < self._ignored_before and not self._was_read(row.ref)
+        if not row.ignored:
+            self._new[row] = None
+
+    def _move(self, row: R, meta: ObjectMeta) -> None:
+        row._note(meta)
+        if row.ignored:
+            row.ignored = False
+            self._new[row] = None
+        elif row not in self._new:
+            self._moved[row] = None
+
+    def _sweep(self, now: float) -> None:
+        """Drop what two complete listings in a row did not show, then what lies in partitions that are closed.
+
+        Twice, as nothing says that a listing can never be of a moment ago (OSS documentation, "ListObjectsV2").
+        """
+        gone: list[R] = []
+        for row in self:
+            if row._seen != self._round and row._scope.complete_in == self._round:
+                if row._missed:
+                    gone.append(row)
+                row._missed = True
+        self._changes.gone += self._drop(gone)
+        closed = {scope for partitions in self._partitions for scope in partitions.close(now, self._round)}
+        if closed:
+            old = [row for row in self if row._scope in closed]
+            self._changes.old += [row for row in old if not row.ignored]
+            self._take_out(old)
+
+    def _drop(self, rows: list[R]) -> list[R]:
+        """Take `rows` out; returns those that somebody was told of, and forgets what is not told of the others."""
+        told = [row for row in rows if row not in self._new and not row.ignored]
+        for row in rows:
+            self._new.pop(row, None)
+            self._moved.pop(row, None)
+        self._take_out(rows)
+        return told
+
+    def _take_out(self, rows: list[R]) -> None:
+        for row in rows:
+            del self._rows[row._scope.scheme, row._scope.bucket][row.key]
+        self._count -= len(rows)
+
+    def _hand_out(self) -> Changes[R]:
+        changes, self._changes = self._changes, Changes()
+        changes.new, changes.moved = list(self._new), list(self._moved)
+        self._new, self._moved = {}, {}
+        changes.count = self._count
+        changes.ignored = sum(row.ignored for row in self)
+        return changes
+
+
+# --- one listing
+
+
+@dataclass(slots=True, eq=False)
+class _Scope:
+    """What one listing is of, or one HEAD where `single`: `prefix` is then the key.
+
+    `flat`: only what has no further slash behind the prefix. `name` says all of it, for people and to know it again.
+    `until`, seconds since 1970: when nothing in it can change any more. `complete_in`: the last round that brought
+    all of it. `first`: what its first complete round brings was there before us.
+    """
+
+    scheme: str
+    bucket: str
+    prefix: str
+    flat: bool
+    single: bool
+    name: str
+    expression: str
+    until: float = math.inf
+    complete_in: int = 0
+    first: bool = True
+    absent: bool = False
+    _regex: re.Pattern[str] | None = None
+
+    @classmethod
+    def of(cls, address: Address, until: float = math.inf) -> _Scope:
+        key = address.ref.key
+        single = not (address.pattern or address.prefix)
+        prefix = literal_prefix(key) if address.pattern else key
+        flat = single or (address.pattern and "/" not in key[len(prefix) :] and "**" not in key)
+        expression = glob_regex(key).pattern if address.pattern else re.escape(key) + ("" if single else ".*")
+        return cls(address.ref.scheme, address.ref.bucket, prefix, flat, single, str(address), expression, until)
+
+    @property
+    def ref(self) -> ObjectRef:
+        return ObjectRef(self.bucket, self.prefix, self.scheme)
+
+    def ask(self, lister: Lister, token: str | None) -> Awaitable[ListPage]:
+        delimiter = "/" if self.flat else ""
+        return lister.list_objects(self.bucket, self.prefix, delimiter=delimiter, continuation_token=token)
+
+    def matches(self, key: str) -> bool:
+        """Whether an address names the object, which is in the listing. Console "folders" are no objects to us."""
+        if self._regex is None:
+            self._regex = re.compile(self.expression, re.DOTALL)
+        return not key.endswith("/") and self._regex.fullmatch(key) is not None
+
+    def names(self, ref: ObjectRef) -> bool:
+        return (ref.scheme, ref.bucket) == (self.scheme, self.bucket) and self.matches(ref.key)
+
+    def covers(self, other: _Scope) -> bool:
+        """Whether this listing shows all that `other` would."""
+        if self.single or (self.scheme, self.bucket) != (other.scheme, other.bucket):
+            return False
+        rest = other.prefix[len(self.prefix) :]
+        return other.prefix.startswith(self.prefix) and (not self.flat or (other.flat and "/" not in rest))
+
+    def include(self, other: _Scope) -> None:
+        self.name = f"{self.name} {other.name}"
+        self.expression = f"(?:{self.expression})|(?:{other.expression})"
+
+
+def _merged(scopes: Iterable[_Scope]) -> list[_Scope]:
+    """As few listings as show the same. One that covers another sorts before it."""
+    kept: list[_Scope] = []
+    names: set[str] = set()
+    for scope in sorted(scopes, key=lambda one: (one.bucket, one.prefix, one.flat, one.single, one.name)):
+        if scope.name in names:
+            continue
+        names.add(scope.name)
+        wider = next((one for one in kept if one.covers(scope)), None)
+        if wider is None:
+            kept.append(scope)
+        else:
+            wider.include(scope)
+    return kept
+
+
+async def _walk(
+    scope: _Scope,
+    ask: Callable[[str | None], Awaitable[ListPage]],
+    show: Callable[[ListPage, int], None],
+    most: float = math.inf,
+) -> None:
+    """Hand page after page to `show`, each with the tick at which it was asked for.
+
+    Raises ProtocolError for a page that does not follow the one before, ConfigError after `most` keys.
+    """
+    token: str | None = None
+    last, keys, empty = "", 0, 0
+    while True:
+        asked = _tick()
+        page = await ask(token)
+        last = _check_page(scope, page, last)
+        keys += len(page.objects)
+        empty = 0 if page.objects or page.prefixes else empty + 1
+        if keys > most:
+            raise _too_many(most)
+        show(page, asked)
+        if page.next_token is None:
+            return
+        if page.next_token == token or empty > _EMPTY_PAGES:
+            raise ProtocolError("a listing that goes on for ever")
         token = page.next_token
-        if token is None:
-            return found
+
+
+def _check_page(scope: _Scope, page: ListPage, last: str) -> str:
+    """The last name of `page`, which must come behind `last`. Raises ProtocolError for another order or prefix."""
+    names = [one.key for one in page.objects]
+    if page.prefixes:
+        names = sorted([*names, *page.prefixes])
+    for name in names:
+        if name <= last:
+            raise ProtocolError("a listing whose keys are not in order")
+        last = name
+    if names and not (names[0].startswith(scope.prefix) and last.startswith(scope.prefix)):
+        raise ProtocolError("a listing with keys that were not asked for")
+    return last
+
+
+def _too_many(most: float) -> ConfigError:
+    return ConfigError(f"more than {most} objects", hint="raise max_objects, or name fewer with a longer prefix")
+
+
+def _at_odds(one: object, other: object) -> bool:
+    return one != other and one is not None and other is not None
+
+
+# --- partitions by time
+
+_DIRECTIVE = re.compile(r"%[YmdH]")
+_EPOCH = datetime(1970, 1, 1)
+
+
+def _is_partitioned(address: Address) -> bool:
+    return address.url is None and _DIRECTIVE.search(address.ref.key) is not None
+
+
+class _Partitions:
+    """The partitions of one pattern that can still change.
+
+    One is open from its beginning until `look_back` seconds after its end, and then for one more complete listing: no
+    outage, however long, closes what was not seen whole. `resting` is of the whole pattern and never asked for: rows
+    belong to it from a change of the configuration until a listing shows them again.
+    """
+
+    def __init__(self, address: Address, look_back: float) -> None:
+        self._address = address
+        self._look_back = look_back
+        self._unit = max(("%Y", "%m", "%d", "%H").index(match[0]) for match in _DIRECTIVE.finditer(address.ref.key))
+        self._open: dict[datetime, _Scope] = {}
+        self._last: float | None = None
+        self.first = True
+        self.resting = self._any_time()
+        number = look_back / (366 * 86400, 31 * 86400, 86400, 3600)[self._unit]
+        if number > _MOST_PARTITIONS:
+            raise ConfigError(
+                f"{address}: a look-back of {look_back:.0f} s is {number:.0f} partitions, each a listing of its own: "
+                f"at most {_MOST_PARTITIONS}"
+            )
+
+    def same(self, other: _Partitions) -> bool:
+        return (self._address, self._look_back) == (other._address, other._look_back)
+
+    def adopted(self, scope: _Scope) -> _Scope:
+        """Where a row of `scope` belongs, whose key the pattern matches."""
+        return scope if scope in self._open.values() else self.resting
+
+    def due(self, now: float) -> list[_Scope]:
+        """What is to be listed at `now`, the newest first."""
+        since = (now if self._last is None else min(now, self._last)) - self._look_back
+        oldest, moment = self._floor(since), self._floor(now)
+        while moment >= oldest and len(self._open) <= 2 * _MOST_PARTITIONS:
+            if moment not in self._open:
+                self._open[moment] = self._scope(moment)
+            moment = self._floor_of(moment - timedelta(seconds=1))
+        self._last = now
+        ahead = _EPOCH + timedelta(seconds=now + _AHEAD)
+        self._open = {moment: scope for moment, scope in self._open.items() if moment <= ahead}
+        return [self._open[moment] for moment in sorted(self._open, reverse=True)]
+
+    def close(self, now: float, this_round: int) -> list[_Scope]:
+        """Those that were listed whole in `this_round`, after their time; they are not due again."""
+        whole = [moment for moment, scope in self._open.items() if scope.complete_in == this_round]
+        found_all = len(whole) == len(self._open)
+        closed = [self._open.pop(moment) for moment in whole if self._open[moment].until <= now]
+        return [*closed, self.resting] if found_all else closed
+
+    def _any_time(self) -> _Scope:
+        digits = {"%Y": "[0-9]" * 4}
+        key = _DIRECTIVE.sub(lambda match: digits.get(match[0], "[0-9]" * 2), self._address.ref.key)
+        key += "**" if self._address.prefix else ""
+        address = replace(self._address, ref=replace(self._address.ref, key=key), pattern=True, prefix=False)
+        return _Scope.of(address, -math.inf)
+
+    def _scope(self, moment: datetime) -> _Scope:
+        key = _DIRECTIVE.sub(lambda match: moment.strftime(match[0]).rjust(2, "0"), self._address.ref.key)
+        end = (self._following(moment) - _EPOCH).total_seconds()
+        address = replace(self._address, ref=replace(self._address.ref, key=key))
+        scope = _Scope.of(address, end + self._look_back)
+        scope.first = self.first and self._last is None
+        return scope
+
+    def _floor(self, seconds: float) -> datetime:
+        return self._floor_of(_EPOCH + timedelta(seconds=seconds))
+
+    def _floor_of(self, moment: datetime) -> datetime:
+        month = moment.month if self._unit >= 1 else 1
+        day = moment.day if self._unit >= 2 else 1
+        hour = moment.hour if self._unit >= 3 else 0
+        return moment.replace(month=month, day=day, hour=hour, minute=0, second=0, microsecond=0)
+
+    def _following(self, moment: datetime) -> datetime:
+        longest = (timedelta(days=366), timedelta(days=31), timedelta(days=1), timedelta(hours=1))[self._unit]
+        return self._floor_of(moment + longest)
