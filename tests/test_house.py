@@ -25,7 +25,7 @@ FLOORS = [
     {"errors", "version"},
     {"core"},
     {"oss"},
-    {"follow", "append", "status"},
+    {"follow", "append", "status", "logs"},
     {"checkpoints", "sinks", "metrics", "verify", "watch", "feed"},
     {"discovery", "config"},
     {"configfile"},
