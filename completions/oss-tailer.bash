@@ -4,7 +4,8 @@ _oss_tailer() {
   local current=${COMP_WORDS[COMP_CWORD]} options='-h --help' words=''
   COMPREPLY=()
   case ${COMP_WORDS[COMP_CWORD - 1]} in
-    --group | --endpoint | --region | --profile) return 0 ;;
+    --group | --endpoint | --region | --profile | --metrics) return 0 ;;
+    --interval | --size | --duration | --late | --wait | --poll | --roll) return 0 ;;
   esac
   case ${COMP_WORDS[1]} in
     check) options+=' --online' ;;
@@ -15,9 +16,13 @@ _oss_tailer() {
       ((COMP_CWORD == 2)) && words='list show reset export import'
       ;;
     verify) options+=' --prefix --part --endpoint --region --profile --no-sign-request' ;;
+    canary)
+      options+=' --interval --size --duration --late --wait --poll --roll --seal --delete --metrics'
+      options+=' --endpoint --region --profile'
+      ;;
     *)
       options+=' --version'
-      ((COMP_CWORD == 1)) && words='check checkpoints verify'
+      ((COMP_CWORD == 1)) && words='check checkpoints verify canary'
       ;;
   esac
   if [[ $current == -* ]]; then

@@ -10,7 +10,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, TextIO
 
-from tailer.cli import check
+from tailer.cli import canary, check
 from tailer.cli.messages import Messages, quote, warn_in_clear
 from tailer.errors import ConfigError, ObjectReplaced, ServiceError, TailerError, TransportError, UsageError
 from tailer.version import __version__
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="oss-tailer",
-        description="Checkpoints of oss-tail, and the proof that a file is an object.",
+        description="Checkpoints of oss-tail, the proof that a file is an object, and a canary.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -78,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     checkpoints = commands.add_parser("checkpoints", help="look at the checkpoints in a file, and change them")
     _add_checkpoints(checkpoints.add_subparsers(metavar="COMMAND", required=True))
     _add_verify(commands)
+    canary.add_parser(commands)
     return parser
 
 
