@@ -25,7 +25,7 @@ FLOORS = [
     {"errors", "version"},
     {"core"},
     {"oss"},
-    {"follow", "append", "status", "logs"},
+    {"follow", "append", "status", "logs", "systemd"},
     {"checkpoints", "sinks", "metrics", "verify", "watch", "feed"},
     {"discovery", "config"},
     {"configfile"},
