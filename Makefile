@@ -18,7 +18,7 @@ JAVA_READY := tests/interop/java/target/.ready
 # And without Maven those of the SDKs for Java.
 JAVA_MAYBE := $(if $(and $(shell command -v mvn),$(shell command -v javac)),$(JAVA_READY))
 
-.PHONY: help demo test lint bench interop model soak kill-append clean .venv-oss2 .venv-ossfs node java go
+.PHONY: help demo test lint bench interop model soak kill-append grafana prometheus clean .venv-oss2 .venv-ossfs node java go
 
 help:
 	@echo "make demo     follow a growing object, on this machine alone, in 20 s (FILE=... for your own file)"
@@ -28,6 +28,8 @@ help:
 	@echo "make bench    the benchmarks of docs/benchmarks.md"
 	@echo "make model    the random-action model test, ten million steps"
 	@echo "make kill-append  kill oss-append -f 200 times while its file is rotated, race two writers, send 1 GiB"
+	@echo "make grafana  write the dashboard of grafana/"
+	@echo "make prometheus  get Prometheus into .prometheus, for the tests of grafana/, where there is none (needs apt)"
 	@echo "make soak     kill everything again and again for 20 minutes (SOAK='--help' for its options)"
 
 $(READY): pyproject.toml
@@ -86,6 +88,15 @@ model: $(READY)
 soak: $(READY)
 	$(BIN)/python -u -m tests.soak $(SOAK)
 
+grafana:
+	$(PYTHON) grafana/dashboard.py
+
+# Unpacked, not installed: that needs no root.
+prometheus:
+	mkdir -p .prometheus
+	cd .prometheus && apt-get download prometheus && dpkg -x prometheus_*.deb .
+	.prometheus/usr/bin/prometheus --version
+
 # Of 12,500 records in one to four at a time two writers make 10,000 appends.
 kill-append: $(READY)
 	KILLS=100 $(BIN)/python -m pytest -q tests/cli/test_append_follow.py -k killed
@@ -99,4 +110,4 @@ bench: $(READY) $(OSS2_READY)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) .venv-* tests/interop/node/node_modules tests/interop/drivers/go/bin tests/interop/java/target build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-* .prometheus tests/interop/node/node_modules tests/interop/drivers/go/bin tests/interop/java/target build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
