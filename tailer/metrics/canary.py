@@ -27,9 +27,9 @@ class CanaryMetrics(Exposition):
 
     def __init__(self) -> None:
         """Raises ConfigError when prometheus-client is not installed."""
+        super().__init__()
         from prometheus_client import Gauge, Histogram
 
-        super().__init__()
         self._counters = {what: self._counter(f"canary_{what}", text) for what, text in _MEANINGS.items()}
         self._latency = Histogram(
             "oss_tail_canary_latency_seconds",

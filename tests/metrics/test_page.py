@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tailer import errors
 from tailer.metrics import Exposition, Metrics, ServiceMetrics
+from tailer.metrics.canary import CanaryMetrics
 from tailer.version import __version__
 from tests.metrics.conftest import STATUS
 
@@ -26,7 +28,7 @@ def service() -> ServiceMetrics:
     return metrics
 
 
-PAGES = {"oss-tail --metrics": Metrics, "oss-tailer run": service}
+PAGES = {"oss-tail --metrics": Metrics, "oss-tailer run": service, "oss-tailer canary": CanaryMetrics}
 """What makes the metrics that a section of the page describes, by its heading."""
 
 
@@ -95,3 +97,9 @@ def test_build_info_and_the_process_are_told(metrics: Exposition) -> None:
     text = metrics.text()
     assert f'oss_tail_build_info{{python="{version}",version="{__version__}"}} 1.0' in text
     assert "\nprocess_resident_memory_bytes " in text
+
+
+def test_without_the_package_it_says_how_to_install_it(heading: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    with pytest.raises(errors.ConfigError, match=r"prometheus-client \(pip install 'oss-tail\[metrics\]'\)$"):
+        PAGES[heading]()
