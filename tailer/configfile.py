@@ -403,7 +403,7 @@ class _Reading:
         return limits
 
     def _sink(self, name: str, value: object) -> SinkConfig | None:
-        way = ("sinks", name)
+        way, before = ("sinks", name), len(self.problems)
         self._check_name(way)
         data = self._table(way, value)
         kind = data.get("type")
@@ -420,7 +420,7 @@ class _Reading:
         values = self._read(way, self._without_foreign(way, data, keys), keys)
         for needed, what in _NEEDED.get(kind, {}).items():
             self._need(way, data, needed, what)
-        return SinkConfig(name=name, **values)
+        return None if len(self.problems) > before else SinkConfig(name=name, **values)
 
     def _without_foreign(self, way: Way, data: Mapping[str, object], keys: Mapping[str, Convert]) -> dict[str, object]:
         """The table without keys that belong to sinks of other types, which are told."""

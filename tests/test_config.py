@@ -8,7 +8,7 @@ import pytest
 
 from tailer.config import resolve_service
 from tailer.errors import ConfigError
-from tailer.oss.credentials import Anonymous, ChainCredentials, Credentials
+from tailer.oss.credentials import Anonymous, ChainCredentials, Credentials, StaticCredentials
 
 KEYS = {"OSS_ACCESS_KEY_ID": "env-ak", "OSS_ACCESS_KEY_SECRET": "env-sk"}
 FILE = """\
@@ -194,6 +194,23 @@ def test_without_keys(resolved):
     """--no-sign-request asks for none; else the official chain is the last resort."""
     assert isinstance(resolved(region="cn-x", no_sign_request=True).credentials, Anonymous)
     assert isinstance(resolved(region="cn-x").credentials, ChainCredentials)
+
+
+def test_credentials_that_the_caller_has(resolved):
+    """They go before those of the environment and of a profile, but not before wanting none."""
+    mine = StaticCredentials(Credentials("mine", "sk"))
+    assert resolved(KEYS, FILE, profile="other", credentials=mine).credentials is mine
+    assert isinstance(resolved(KEYS, FILE, credentials=mine, no_sign_request=True).credentials, Anonymous)
+
+
+def test_arguments_are_called_as_the_caller_calls_them(resolved):
+    """In a file they are no options."""
+    for environ, words in (
+        ({}, r"give oss\.region or oss\.endpoint, set"),
+        ({"OSS_ENDPOINT": "oss-accelerate.aliyuncs.com"}, r"names no region: give oss\.region or"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            resolved({**KEYS, **environ}, option="oss.{}")
 
 
 def test_objects_known_by_their_url_need_nothing(resolved):

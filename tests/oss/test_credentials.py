@@ -14,6 +14,7 @@ from tailer.oss.credentials import (
     ChainCredentials,
     Credentials,
     EnvironmentCredentials,
+    RereadCredentials,
     StaticCredentials,
     credentials_of_profile,
 )
@@ -181,3 +182,52 @@ def test_the_package_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "alibabacloud_credentials", None)
     with pytest.raises(ConfigError, match=r"pip install 'oss-tail\[credentials\]'"):
         ChainCredentials()
+
+
+class Kept:
+    """What is read, and a clock."""
+
+    def __init__(self):
+        self.now, self.reads = 0.0, 0
+        self.credentials = Credentials("ak", "first")
+
+    def read(self):
+        self.reads += 1
+        if self.credentials is None:
+            raise ConfigError("the file is empty")
+        return self.credentials
+
+
+def test_credentials_that_somebody_changes_are_read_again_once_a_minute():
+    kept = Kept()
+    provider = RereadCredentials(kept.read, clock=lambda: kept.now)
+    kept.credentials = Credentials("ak", "second")
+    for kept.now, secret, reads in (
+        (59.0, "first", 1),
+        (61.0, "second", 2),
+        (120.0, "second", 2),
+        (122.0, "second", 3),
+    ):
+        assert (asked(provider).access_key_secret, kept.reads) == (secret, reads)
+
+
+def test_credentials_are_read_again_at_once_when_they_are_refused():
+    kept = Kept()
+    provider = RereadCredentials(kept.read, clock=lambda: kept.now)
+    kept.credentials = Credentials("ak", "second")
+    asyncio.run(provider.refresh())
+    assert asked(provider) == kept.credentials
+
+
+def test_a_file_that_is_being_changed_does_not_matter_until_the_credentials_are_refused():
+    """What was read last is used meanwhile, and is not asked for at every request."""
+    kept = Kept()
+    provider = RereadCredentials(kept.read, clock=lambda: kept.now)
+    kept.credentials = None
+    for kept.now, reads in ((61.0, 2), (100.0, 2), (122.0, 3)):
+        assert (asked(provider).access_key_secret, kept.reads) == ("first", reads)
+    with pytest.raises(ConfigError, match="the file is empty"):
+        asyncio.run(provider.refresh())
+    assert asked(provider).access_key_secret == "first"
+    with pytest.raises(ConfigError):
+        RereadCredentials(kept.read)
