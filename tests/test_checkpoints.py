@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tailer import checkpoints
-from tailer.checkpoints import Checkpoint, Checkpoints, CommitQueue, decode, encode, read_all
+from tailer.checkpoints import Checkpoint, Checkpoints, CommitQueue, decode, encode, owner_of, read_all
 from tailer.core.position import Mark, ObjectRef, Position
 from tailer.errors import CheckpointError, ConfigError
 
@@ -94,6 +94,25 @@ def test_a_second_owner_is_refused_at_once_and_hears_who_is_the_first(path: Path
             assert part in str(caught.value)
         own(path, "other").close()
     own(path, "billing").close()
+
+
+def test_who_owns_a_group_can_be_asked_without_owning_it(path: Path) -> None:
+    """And without making anything."""
+    assert owner_of(path, "billing") is None
+    assert list(path.parent.iterdir()) == []
+    with own(path, "billing"):
+        owner = owner_of(path, "billing")
+        assert owner is not None
+        assert owner.startswith(f"a test, process {os.getpid()} on ")
+        assert owner_of(path, "other") is None
+    assert owner_of(path, "billing") is None
+    own(path, "billing").close()
+
+
+def test_the_owner_of_what_cannot_be_looked_at_is_an_error(path: Path) -> None:
+    path.write_text("")
+    with pytest.raises(ConfigError, match="cannot look at the lock"):
+        owner_of(path / "inside", "billing")
 
 
 def test_another_name_of_the_same_file_is_the_same_file(path: Path) -> None:
