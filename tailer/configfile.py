@@ -14,13 +14,14 @@ import tomllib
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import parse_qsl, urlsplit
 
 from tailer.config import resolve_service
 from tailer.core import units
 from tailer.core.options import Integrity
 from tailer.core.toml import key_lines
+from tailer.discovery import Census, Row
 from tailer.errors import AddressError, ConfigError, ConfigFileError, UsageError
 from tailer.oss.address import Endpoint, checked_region, parse_address
 from tailer.oss.credentials import Credentials, RereadCredentials
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from tailer.core.toml import Path as Way
+    from tailer.discovery import Surveyor
     from tailer.oss.client import ServiceSettings
 
     Convert = Callable[[object], object]
@@ -442,9 +444,18 @@ class _Reading:
         if "sink" in values and (sink := values["sink"]) not in sinks:
             self.tell((*way, "sink"), f"there is no [sinks.{_dotted((sink,))}]{_near(sink, sinks)}")
         group = GroupConfig(**{"name": name, "objects": (), "sink": "", **values})
+        self._check_partitions(way, group)
         if group.poll_min > group.poll_max and {"poll_min", "poll_max"} & data.keys() <= values.keys():
             self.tell((*way, "poll_min" if "poll_min" in data else "poll_max"), _poll_order(group))
         return group
+
+    def _check_partitions(self, way: Way, group: GroupConfig) -> None:
+        """A look-back of more partitions than can be listed is refused by whoever lists them."""
+        nobody = cast("Surveyor", None)  # nothing is asked
+        try:
+            Census(nobody, map(parse_address, group.objects), row=Row, look_back=group.look_back)
+        except ConfigError as error:
+            self.tell((*way, "look_back"), error)
 
     def _check_name(self, way: tuple[str, str]) -> None:
         name = way[1]

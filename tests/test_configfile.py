@@ -371,6 +371,8 @@ SINK = "[sinks.other]\n"
         (f"{GROUP}poll_max = 0.5", "groups.g.poll_max", "poll_min (1 s) is more than poll_max (0.5 s)"),
         (f"{GROUP}poll_min = 0", "groups.g.poll_min", "from 0.01 s"),
         (f"{GROUP}list_interval = 0.01", "groups.g.list_interval", "from 0.1 s"),
+        ("[groups.g]\nobjects = ['oss://bucket/%H/']\nsink = 'out'\nlook_back = '1000d'",
+         "groups.g.look_back", "24000 partitions"),
         (f"{GROUP}start = 5", "groups.g.start", "is one of start, end, not 5"),
         (f"{GROUP}replaced = 'x'", "groups.g.replaced", "is one of restart, stop"),
         (f"{GROUP}integrity = 'none'", "groups.g.integrity", "is one of strict, chain, full, off"),
