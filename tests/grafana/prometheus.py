@@ -43,11 +43,11 @@ def hurried(rules: str) -> dict[str, Any]:
 
 
 class Prometheus:
-    """One that runs. `seen` are the alerts that fired at any time when somebody looked."""
+    """One that runs."""
 
     def __init__(self, url: str, process: subprocess.Popen[bytes]) -> None:
         self._url, self._process = url, process
-        self.seen: set[str] = set()
+        self._seen: set[str] = set()
 
     def get(self, path: str, **parameters: str) -> Any:
         """The data of an answer of its API."""
@@ -66,8 +66,13 @@ class Prometheus:
     def firing(self) -> set[str]:
         """The alerts that fire now."""
         now = {one["labels"]["alertname"] for one in self.get("alerts")["alerts"] if one["state"] == "firing"}
-        self.seen |= now
+        self._seen |= now
         return now
+
+    def all_seen(self) -> set[str]:
+        """The alerts that fire now, or did at any time when somebody looked."""
+        self.firing()
+        return self._seen
 
     def wait_for(self, missing: Callable[[], object], seconds: float = 60.0) -> None:
         """Until nothing is missing any more; a test that waits in vain says what."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -87,3 +88,13 @@ def test_its_tests_can_fail(promtool: Promtool, tmp_path: Path, alert: dict[str,
         tests = {"rule_files": ["alerts.yaml"], "evaluation_interval": "1m", "tests": cases}
         (tmp_path / "tests.yaml").write_text(yaml.safe_dump(tests))
         assert promtool(["test", "rules", "tests.yaml"], tmp_path).returncode == 1
+
+
+def test_the_runbook_names_panels_and_keys_that_exist() -> None:
+    panels = [panel["title"] for panel in json.loads((GRAFANA / "dashboards" / "oss-tail.json").read_text())["panels"]]
+    text = re.sub(r"^\*(?:page|warning): .*\*$", "", RUNBOOK, flags=re.M)
+    for words in re.findall(r"(?<!\*)\*([A-Z][^*]+)\*", " ".join(text.split())):
+        assert any(title.startswith(words) for title in panels), words
+    configuration = (ROOT / "docs" / "configuration.md").read_text()
+    for key in re.findall(r"`([a-z]+_[a-z_]+)`", text):
+        assert f"`{key}`" in configuration, key
