@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from tailer.cli.messages import quote
 
 if TYPE_CHECKING:
     import argparse
@@ -30,13 +33,14 @@ def run(options: argparse.Namespace) -> int:
     """The exit status: 0 good, 1 something that it names is not, 2 there are mistakes in it."""
     from tailer.configfile import read_config
 
+    name = options.config if options.config.isprintable() else quote(options.config)
     config, problems = read_config(options.config)
     for problem in problems:
-        print(problem, file=sys.stderr)
+        print(replace(problem, file=name), file=sys.stderr)
     if config is None:
         return _USAGE
     groups, sinks = _counted(len(config.groups), "group"), _counted(len(config.sinks), "sink")
-    print(f"{options.config}: good: {groups}, {sinks}", flush=True)
+    print(f"{name}: good: {groups}, {sinks}", flush=True)
     return asyncio.run(_print_findings(config)) if options.online else 0
 
 

@@ -13,6 +13,7 @@ import shutil
 import socket
 import time
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from tailer.checkpoints import owner_of, read_all
@@ -247,6 +248,9 @@ def _port(config: ServiceConfig, taken: list[Finding]) -> list[Finding]:
     """Whether the port is free; one that the service itself may have is a warning."""
     if config.server.listen is None:
         return []
+    if missing := [name for name in ("aiohttp", "prometheus_client") if find_spec(name) is None]:
+        text = f"needs {' and '.join(missing)}: pip install 'oss-tail[service]'"
+        return [Finding("failed", "server.listen", text)]
     host, port = config.server.listen
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, TextIO
 
 from tailer.cli import canary, check
 from tailer.cli.messages import Messages, quote, warn_in_clear
-from tailer.errors import ConfigError, ObjectReplaced, ServiceError, TailerError, TransportError, UsageError
+from tailer.errors import (
+    ConfigError,
+    ConfigFileError,
+    ObjectReplaced,
+    ServiceError,
+    TailerError,
+    TransportError,
+    UsageError,
+)
 from tailer.version import __version__
 
 if TYPE_CHECKING:
@@ -32,7 +40,8 @@ _ATTEMPTS = 4
 
 _EPILOG = """\
 Exit status: 0 done, and for verify: the file is the object; 1 the object or the checkpoints cannot be read or
-written; 2 the command line, the configuration or a file is wrong; 3 the file is not the object; 130 Ctrl-C.
+written, or what check --online looked at is not good; 2 the command line, the configuration or a file is wrong;
+3 the file is not the object; 130 Ctrl-C.
 
   oss-tailer check --online config.toml
   oss-tailer checkpoints list state.db
@@ -56,6 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 141
     except KeyboardInterrupt:
         return _INTERRUPTED
+    except ConfigFileError as error:
+        messages.write("".join(f"{problem}\n" for problem in error.problems))
+        return _USAGE
     except TailerError as error:
         messages.say(error)
         return _USAGE if isinstance(error, UsageError) else _FAILED

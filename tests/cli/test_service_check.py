@@ -14,6 +14,7 @@ import pytest
 
 from tailer.checkpoints import Checkpoints
 from tailer.cli.service import main
+from tailer.configfile import load_config
 from tailer.local import Fault, running
 from tailer.local.keys import AccessKey
 from tests.cli.conftest import be_anybody
@@ -116,6 +117,31 @@ def test_a_name_that_would_do_harm_to_a_terminal(oss_check: Check) -> None:
     _, _, err = oss_check(f'{GOOD}"\\u001b[2Jx" = 1\n')
     assert err == ['config.toml:9: groups.web."\\u001b[2Jx": unknown key: ' + err[0].partition("unknown key: ")[2]]
     assert all(line.isprintable() for line in err)
+
+
+def test_a_name_of_the_file_that_cannot_be_shown(oss_check: Check, capfd: pytest.CaptureFixture[str]) -> None:
+    path = os.fsencode(oss_check.folder) + b"/\x1b[2J\xff.toml"
+    for text, status in ((GOOD, 0), ("x = 1", 2)):
+        with open(path, "w") as file:
+            file.write(text)
+        assert main(["check", os.fsdecode(path)]) == status
+        said = capfd.readouterr()
+        assert (said.out or said.err).startswith(f"'{oss_check.folder}/'$'\\033''[2J'$'\\377''.toml':")
+
+
+def test_the_mistakes_of_a_command_that_needs_the_file_are_lines_too(
+    oss_check: Check, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever command of `oss-tailer` reads it."""
+
+    def load(options: object) -> int:
+        load_config(oss_check.folder / "config.toml")
+        return 0
+
+    monkeypatch.setattr("tailer.cli.check.run", load)
+    status, out, err = oss_check(GOOD.replace("type", "typ").replace("sink", "snk"))
+    assert (status, out) == (2, [])
+    assert [line.partition(" ")[0] for line in err] == ["config.toml:4:", "config.toml:6:", "config.toml:8:"]
 
 
 # --- what it names
@@ -327,3 +353,13 @@ def test_the_port(environment: OssTail, oss_check: Check, host: str) -> None:
         with Checkpoints.open(oss_check.folder / "state.db", "web", owner="oss-tailer run config.toml"):
             assert oss_check.online(text)["server.listen"] == f"warning: {where}: Address already in use"
     assert oss_check.online(text)["server.listen"] == f"ok: {where} is free"
+
+
+def test_a_port_for_which_packages_are_missing(
+    environment: OssTail, oss_check: Check, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tailer.cli.online.find_spec", lambda name: None)
+    assert oss_check.online(GOOD.replace("listen = false", "listen = 0"))["server.listen"] == (
+        "failed: needs aiohttp and prometheus_client: pip install 'oss-tail[service]'"
+    )
+    assert "server.listen" not in oss_check.online(GOOD)
