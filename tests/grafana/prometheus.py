@@ -47,7 +47,6 @@ class Prometheus:
 
     def __init__(self, url: str, process: subprocess.Popen[bytes]) -> None:
         self._url, self._process = url, process
-        self._seen: set[str] = set()
 
     def get(self, path: str, **parameters: str) -> Any:
         """The data of an answer of its API."""
@@ -65,14 +64,7 @@ class Prometheus:
 
     def firing(self) -> set[str]:
         """The alerts that fire now."""
-        now = {one["labels"]["alertname"] for one in self.get("alerts")["alerts"] if one["state"] == "firing"}
-        self._seen |= now
-        return now
-
-    def all_seen(self) -> set[str]:
-        """The alerts that fire now, or did at any time when somebody looked."""
-        self.firing()
-        return self._seen
+        return {one["labels"]["alertname"] for one in self.get("alerts")["alerts"] if one["state"] == "firing"}
 
     def wait_for(self, missing: Callable[[], object], seconds: float = 60.0) -> None:
         """Until nothing is missing any more; a test that waits in vain says what."""
