@@ -722,20 +722,27 @@ def _poll_order(group: GroupConfig) -> str:
 
 def _in_each_others_way(sinks: Mapping[str, SinkConfig], checkpoint: Path | None) -> Iterator[tuple[str, str, str]]:
     """Which sink is in the way of which later one, "" for the checkpoint, and why."""
-    kept = {name: Path(os.path.realpath(sink.path)) for name, sink in sinks.items() if sink.path is not None}
-    named = list(sinks)
-    for number, other in enumerate(named):
-        mine = kept.get(other)
-        if mine is not None and checkpoint is not None and mine == Path(os.path.realpath(checkpoint)):
-            yield "", other, "this is the file of the checkpoints"
-        for one in named[:number]:
-            if _on_standard_output(sinks[one]) and _on_standard_output(sinks[other]):
-                yield one, other, "standard output is taken by"
-            elif mine is not None and one in kept and sinks[one].type == sinks[other].type:
-                if mine == kept[one]:
-                    yield one, other, "it has the same path as"
-                elif sinks[one].type == "file" and (mine in kept[one].parents or kept[one] in mine.parents):
-                    yield one, other, "one lies inside the other: it and"
+    taken = {os.path.realpath(checkpoint): ""} if checkpoint is not None else {}
+    folders: dict[str, str] = {}
+    above: dict[str, str] = {}
+    writer: str | None = None
+    for name, sink in sinks.items():
+        if _on_standard_output(sink):
+            if writer is not None:
+                yield writer, name, "standard output is taken by"
+            writer = name
+        elif sink.path is not None:
+            path = os.path.realpath(sink.path)
+            parents = [str(parent) for parent in Path(path).parents] if sink.type == "file" else []
+            outer = next((folders[parent] for parent in parents if parent in folders), above.get(path))
+            if path in taken:
+                yield taken[path], name, "it has the same path as" if taken[path] else "this is where checkpoints are"
+            elif outer is not None:
+                yield outer, name, "one lies inside the other: it and"
+            taken.setdefault(path, name)
+            if sink.type == "file":
+                folders.setdefault(path, name)
+                above |= dict.fromkeys(parents, name)
 
 
 def _on_standard_output(sink: SinkConfig) -> bool:

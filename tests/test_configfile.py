@@ -354,7 +354,7 @@ SINK = "[sinks.other]\n"
         ("[sinks.other]\ntype = 'http'\nurl = 'http://h/'\nbody = 'x'", "sinks.other.body", "is one of bytes, jsonl"),
         ("[sinks.other]\ntype = 'stdout'", "sinks.other", "standard output is taken by [sinks.out]"),
         ("[sinks.other]\ntype = 'jsonl'", "sinks.other", "standard output is taken by [sinks.out]"),
-        ("[sinks.other]\ntype = 'jsonl'\npath = 'state.db'", "sinks.other", "this is the file of the checkpoints"),
+        ("[sinks.other]\ntype = 'jsonl'\npath = 'state.db'", "sinks.other", "this is where checkpoints are"),
         ("[groups]\ng = 1", "groups.g", "is a table: write [groups.g]"),
         ("[groups.g]\nsink = 'out'", "groups.g.objects", "is missing"),
         ("[groups.g]\nobjects = ['oss://bucket/x']", "groups.g.sink", "is missing"),

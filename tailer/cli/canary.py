@@ -57,9 +57,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add("--size", type=_size, metavar="SIZE", default=256, help="of a record, with its newline (default 256)")
     add("--duration", type=_time, metavar="TIME", help="how long (default: until it is told to end)")
     add("--late", type=_time, metavar="TIME", help=f"a record may take so long (default {_LATE:g}s, and is no failure)")
-    add(
-        "--wait", type=_time, metavar="TIME", default=30.0, help="for what is under way (default 30s)"
-    )
+    add("--wait", type=_time, metavar="TIME", default=30.0, help="for what is under way (default 30s)")
     add("--poll", type=_time, metavar="TIME", default=1.0, help="the fastest poll of the reader (default 1s)")
     add("--roll", type=_size, metavar="SIZE", default=256 << 20, help="length of an object (default 256MiB)")
     after = command.add_mutually_exclusive_group()
