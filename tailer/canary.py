@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
+import random
 import re
 import secrets
 import time
@@ -19,7 +21,8 @@ from tailer.consumer import Consumer
 from tailer.core import crc64
 from tailer.core.events import Failed
 from tailer.core.position import ObjectRef
-from tailer.errors import RequestTimeout, UsageError
+from tailer.core.schedule import back_off
+from tailer.errors import RequestTimeout, TailerError, UsageError
 from tailer.oss.address import check_key, parse_address
 from tailer.oss.client import connect
 
@@ -28,7 +31,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from tailer.core.events import Batch, Event
-    from tailer.errors import TailerError
     from tailer.oss.client import ServiceSettings
 
     OpenReader = Callable[[str], AbstractAsyncContextManager[AsyncIterable[Batch]]]
@@ -381,8 +383,19 @@ class Canary:
             self._on_trouble(event.error)
 
     async def _delete(self, ref: ObjectRef) -> None:
+        """Delete the object; what may pass is tried again for as long as all else may take at the end."""
+        last = time.monotonic() + self._options.wait + _LAST_APPEND
         async with connect(self._service) as client:
-            await client.delete(ref)
+            for attempt in itertools.count(1):
+                try:
+                    await client.delete(ref)
+                except TailerError as error:
+                    if not error.retriable or time.monotonic() > last:
+                        raise
+                    self._on_trouble(error)
+                    await asyncio.sleep(back_off(attempt, random.random(), error.retry_after))
+                else:
+                    return
 
 
 def _home(address: str) -> ObjectRef:

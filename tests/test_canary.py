@@ -273,13 +273,15 @@ def test_faults_on_the_way_are_no_faults_of_the_records(server: LocalServer) -> 
     server.faults.add(
         Fault("status", operation="AppendObject", probability=0.2),
         Fault("lose-answer", operation="AppendObject", probability=0.1),
+        Fault("status", operation="DeleteObject", count=2),
         Fault("cut", operation="GetObject", probability=0.2, at=5),
         Fault("flip-bit", operation="GetObject", probability=0.2, at=40),
     )
     heard: list[TailerError] = []
-    canary = fly(server, replace(QUICK, wait=60.0), records=30, heard=heard)
+    canary = fly(server, replace(QUICK, wait=60.0, leave="deleted"), records=30, heard=heard)
     assert canary.audit.counts == dict.fromkeys(COUNTS, 0) | {"appended": 30, "received": 30}
-    assert heard
+    assert len(heard) >= 2
+    assert keys(server) == []
 
 
 # --- readers that do what no reader may
