@@ -199,6 +199,11 @@ class Census(Generic[R]):
         """The row of an object, None for one that the census does not know."""
         return self._rows.get((ref.scheme, ref.bucket), {}).get(ref.key)
 
+    def names(self, ref: ObjectRef) -> bool:
+        """Whether an address names the object, be it there or not."""
+        scopes = (*self._lists, *(partitions.resting for partitions in self._partitions))
+        return any(scope.names(ref) for scope in scopes)
+
     def missing(self) -> list[ObjectRef]:
         """The objects named one by one that are not there."""
         return [scope.ref for scope in self._lists if scope.single and scope.absent]
@@ -575,8 +580,10 @@ class _Partitions:
             moment = self._floor_of(moment - timedelta(seconds=1))
         self._last = now
         ahead = _EPOCH + timedelta(seconds=now + _AHEAD)
-        self._open = {moment: scope for moment, scope in self._open.items() if moment <= ahead}
-        return [self._open[moment] for moment in sorted(self._open, reverse=True)]
+        # Names come again where a pattern has no year, say: the newest is the one that stays open longest.
+        newest = {self._open[moment].name: moment for moment in sorted(self._open) if moment <= ahead}
+        self._open = {moment: self._open[moment] for moment in sorted(newest.values(), reverse=True)}
+        return list(self._open.values())
 
     def close(self, now: float, this_round: int) -> list[_Scope]:
         """Those that were listed whole in `this_round`, after their time; they are not due again."""

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import random
+from collections import Counter
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from tailer.config import resolve_service
 from tailer.core.position import ObjectMeta, ObjectRef
+from tailer.core.ranges import ByteRange
 from tailer.discovery import Census, Row, matching_objects
-from tailer.errors import BucketNotFound, ObjectNotFound, ServiceUnavailable, Throttled
+from tailer.errors import BucketNotFound, ConfigError, ObjectNotFound, ProtocolError, ServiceUnavailable, Throttled
+from tailer.local import Fault, running
 from tailer.oss.address import parse_address
+from tailer.oss.client import connect
 from tailer.oss.messages import ListedObject, ListPage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
 
     from tailer.discovery import Changes, Surveyor
+    from tailer.local import LocalServer
+    from tailer.oss.client import Client
 
 KEYS = ["logs/", "logs/a.log", "logs/b.txt", "logs/c.log", "logs/deep/", "logs/deep/d.log"]
 
@@ -290,3 +301,473 @@ def test_what_a_cancelled_census_found_is_in_the_next_one() -> None:
     asyncio.run(main())
     assert len(census) == 2
     assert told(take(census)) == (["a", "b", "c"], [], [], [])
+
+
+class Script:
+    """Answers with these pages, one after the other, and then the last again and again."""
+
+    def __init__(self, *pages: tuple[list[str], list[str], str | None]) -> None:
+        self.pages = list(pages)
+        self.asked = 0
+
+    async def list_objects(
+        self, bucket: str, prefix: str = "", *, delimiter: str = "", continuation_token: str | None = None
+    ) -> ListPage:
+        keys, prefixes, token = self.pages[min(self.asked, len(self.pages) - 1)]
+        self.asked += 1
+        return ListPage(tuple(ListedObject(key, ObjectMeta(1)) for key in keys), tuple(prefixes), token)
+
+    async def head(self, ref: ObjectRef) -> ObjectMeta:
+        raise AssertionError(ref)
+
+
+@pytest.mark.parametrize(
+    "pages",
+    {
+        "its token again": [(["a/1"], [], "t"), (["a/2"], [], "t")],
+        "a key again": [(["a/1"], [], "t"), (["a/1"], [], None)],
+        "not in order": [(["a/2", "a/1"], [], None)],
+        "not in order over two pages": [(["a/5"], [], "t"), (["a/1"], [], "u")],
+        "not in order with its prefixes": [(["a/5"], [], "t"), ([], ["a/4/"], None)],
+        "outside the prefix": [(["a/1", "b/1"], [], None)],
+        "another prefix": [(["A/1"], [], None)],
+        "the same prefix for ever": [([], ["a/b/"], "t"), ([], ["a/b/"], "u")],
+    }.items(),
+    ids=lambda named: named[0],
+)
+def test_a_listing_that_cannot_be_right_is_told_and_drops_nothing(pages: tuple[str, list[Any]]) -> None:
+    """What stood stays, also what the listing left out; so for a pattern of the command line."""
+    script = Script((["a/0", "a/1"], [], None))
+    census = census_of(script, "oss://bucket/a/*")
+    assert keys_of(take(census).new) == ["a/0", "a/1"]
+    for _ in range(3):
+        script.pages, script.asked = pages[1], 0
+        changes = take(census)
+        assert [type(error) for error in changes.errors.values()] == [ProtocolError]
+        assert (changes.gone, census.find(ObjectRef("bucket", "a/0")) is not None) == ([], True)
+    script.asked = 0
+    with pytest.raises(ProtocolError):
+        asyncio.run(matching_objects(script, parse_address("oss://bucket/a/*")))
+
+
+def test_a_listing_that_never_ends_is_ended() -> None:
+    """Of keys, after the number that is allowed; of nothing, after a thousand pages."""
+
+    class Endless(Script):
+        empty = False
+
+        async def list_objects(self, bucket: str, prefix: str = "", **options: Any) -> ListPage:
+            self.asked += 1
+            row = ListedObject(f"a/{self.asked:09}", ObjectMeta(1))
+            return ListPage(() if self.empty else (row,), (), f"t{self.asked}")
+
+    endless = Endless()
+    for pattern in ("oss://bucket/a/*", "oss://bucket/a/*.log"):
+        census = census_of(endless, pattern, max_objects=50)
+        [error] = take(census).errors.values()
+        assert isinstance(error, ConfigError)
+        assert "more than 50 objects" in str(error)
+        assert len(census) == (0 if pattern.endswith(".log") else 50)
+    endless.empty, endless.asked = True, 0
+    [error] = take(census_of(endless, "oss://bucket/a/*")).errors.values()
+    assert isinstance(error, ProtocolError)
+    assert endless.asked < 2000
+
+
+def test_a_group_of_too_many_objects_keeps_what_it_has() -> None:
+    """Each listing is within the bound, together they are not."""
+    bucket = Bucket()
+    for number in range(4):
+        bucket.put(f"a/{number}")
+        bucket.put(f"b/{number}")
+    census = census_of(bucket, "oss://bucket/a/*", "oss://bucket/b/*", max_objects=5)
+    for _ in range(3):
+        changes = take(census)
+        assert {type(error) for error in changes.errors.values()} == {ConfigError}
+        assert (changes.count, changes.gone) == (5, [])
+
+
+def test_addresses_that_overlap_name_an_object_once() -> None:
+    """And are listed in as few listings as show them all."""
+    bucket = Bucket()
+    for key in ("logs/a.log", "logs/a.txt", "logs/deep/b.log", "logs/x", "other/a.log", "other/c", "single"):
+        bucket.put(key)
+    census = census_of(
+        bucket,
+        "oss://bucket/logs/*.log",
+        "oss://bucket/logs/**.log",
+        "oss://bucket/logs/a.*",
+        "oss://bucket/logs/x",
+        "oss://bucket/logs/deep/",
+        "oss://bucket/other/*",
+        "oss://bucket/other/*",
+        "oss://bucket/single",
+    )
+    assert told(take(census)) == (
+        ["logs/a.log", "logs/a.txt", "logs/deep/b.log", "logs/x", "other/a.log", "other/c", "single"],
+        *NOTHING[1:],
+    )
+    assert sorted(bucket.listed) == [("logs/", ""), ("other/", "/")]
+    assert bucket.heads == [ObjectRef("bucket", "single")]
+    assert told(take(census)) == NOTHING
+    bucket.put("logs/deep/b.log", 2)
+    assert told(take(census)) == ([], ["logs/deep/b.log"], [], [])
+
+
+def test_one_object_by_its_name_need_not_be_there_yet() -> None:
+    """It is asked for by HEAD; a URL cannot be listed at all."""
+    bucket = Bucket()
+    census = census_of(bucket, "oss://bucket/app.log", "https://host/other.log")
+    assert told(take(census)) == NOTHING
+    assert census.missing() == [ObjectRef("bucket", "app.log"), ObjectRef("host", "other.log", "https")]
+    bucket.put("app.log")
+    assert [row.ref for row in take(census).new] == [ObjectRef("bucket", "app.log")]
+    bucket.put("app.log", 2)
+    bucket.put("other.log")
+    changes = take(census)
+    assert ([row.ref for row in changes.new], keys_of(changes.moved)) == (
+        [ObjectRef("host", "other.log", "https")],
+        ["app.log"],
+    )
+    del bucket.objects["app.log"]
+    assert [told(take(census)) for _ in range(2)] == [NOTHING, ([], [], ["app.log"], [])]
+    assert (bucket.listed, census.missing()) == ([], [ObjectRef("bucket", "app.log")])
+
+
+def test_old_objects_are_left_alone_until_they_move() -> None:
+    """Not those that were read before."""
+    bucket = Bucket()
+    for key, age in (("new", 50), ("old", 200), ("older", 300), ("known", 300)):
+        bucket.put(key, modified=NOW - age)
+    census = census_of(bucket, "oss://bucket/*", ignore_older=100.0, was_read=lambda ref: ref.key == "known")
+    changes = take(census)
+    assert (keys_of(changes.new), changes.count, changes.ignored) == (["known", "new"], 4, 2)
+    bucket.put("old", 2, modified=NOW + 1)
+    del bucket.objects["older"]
+    changes = take(census, NOW + 1)
+    assert (told(changes), changes.ignored) == ((["old"], [], [], []), 1)
+    changes = take(census, NOW + 1000)
+    assert (told(changes), changes.ignored, len(census)) == (NOTHING, 0, 3)
+
+
+@pytest.mark.parametrize("key", ["a/./b", "a/../b", "./a", "a/.."])
+def test_a_key_that_cannot_be_asked_for_is_refused_once(key: str) -> None:
+    """HTTP would name another object."""
+    bucket = Bucket()
+    bucket.put(key)
+    bucket.put("a/ok")
+    census = census_of(bucket, "oss://bucket/")
+    changes = take(census)
+    assert (keys_of(changes.new), len(changes.refused)) == (["a/ok"], 1)
+    assert repr(key) in str(changes.refused[0])
+    assert take(census).refused == []
+
+
+def test_other_addresses_do_not_disturb_what_they_still_name() -> None:
+    """What none names any more is given back; objects of a new address were not there at the first listing."""
+    bucket = Bucket()
+    for key in ("a/1", "a/2", "b/1", "c/1", "2027/01/15/x"):
+        bucket.put(key)
+    census = census_of(bucket, "oss://bucket/a/*", "oss://bucket/b/*", "oss://bucket/%Y/%m/%d/*")
+    rows = {row.key: row for row in take(census).new}
+    addresses = [parse_address(f"oss://bucket/{text}") for text in ("a/**", "a/*", "c/*", "%Y/%m/%d/*")]
+    assert keys_of(census.revise(addresses, look_back=DAY)) == ["b/1"]
+    changes = take(census)
+    assert [(row.key, row.first) for row in changes.new] == [("c/1", False)]
+    assert told(changes)[1:] == NOTHING[1:]
+    assert {row.key: row for row in census} == {key: rows[key] for key in ("a/1", "a/2", "2027/01/15/x")} | {
+        "c/1": changes.new[0]
+    }
+    del bucket.objects["a/2"]
+    bucket.put("a/1", 2)
+    assert told(take(census)) == ([], ["a/1"], [], [])
+    assert told(take(census)) == ([], [], ["a/2"], [])
+    assert told(take(census, NOW + 2 * DAY)) == ([], [], [], ["2027/01/15/x"])
+    with pytest.raises(ConfigError):
+        census.revise([parse_address("oss://bucket/%Y%m%d%H*")], look_back=1e9)
+    assert told(take(census, NOW + 2 * DAY)) == NOTHING
+
+
+# --- partitions by time
+
+
+def test_the_partitions_of_the_look_back_are_listed() -> None:
+    """The newest first, each of its own prefix."""
+    bucket = Bucket()
+    census = census_of(bucket, "oss://bucket/logs/%Y/%m/%d/*.log", look_back=2 * DAY)
+    take(census, 1_709_251_200.0)  # 2024-03-01T00:00:00Z, after a leap day
+    assert bucket.listed == [(f"logs/2024/{day}/", "/") for day in ("03/01", "02/29", "02/28")]
+
+
+def test_a_partition_closes_and_what_is_in_it_is_read_to_its_end() -> None:
+    """After its time it is listed once more, then never again."""
+    bucket = Bucket()
+    census = census_of(bucket, "oss://bucket/%Y-%m-%d/*", look_back=3600.0)
+    midnight = 1_800_057_600.0  # 2027-01-16T00:00:00Z
+    bucket.put("2027-01-15/a")
+    assert told(take(census, midnight - 10)) == (["2027-01-15/a"], [], [], [])
+    assert told(take(census, midnight + 10)) == NOTHING
+    bucket.put("2027-01-15/a", 2)
+    bucket.put("2027-01-16/b")
+    assert told(take(census, midnight + 3599)) == (["2027-01-16/b"], ["2027-01-15/a"], [], [])
+    bucket.put("2027-01-15/a", 3)
+    bucket.put("2027-01-15/late")
+    assert told(take(census, midnight + 3600)) == (
+        ["2027-01-15/late"], ["2027-01-15/a"], [], ["2027-01-15/a", "2027-01-15/late"],
+    )  # fmt: skip
+    bucket.listed.clear()
+    bucket.put("2027-01-15/a", 4)
+    assert told(take(census, midnight + 3601)) == NOTHING
+    assert (bucket.listed, keys_of(census)) == ([("2027-01-16/", "/")], ["2027-01-16/b"])
+
+
+def test_no_outage_closes_a_partition_that_was_not_seen_whole() -> None:
+    """Nor does a process that was stopped for days."""
+    bucket = Bucket()
+    census = census_of(bucket, "oss://bucket/%Y%m%d.log", look_back=DAY)
+    take(census, NOW)
+
+    def fail(_: str) -> None:
+        raise ServiceUnavailable("", status=503)
+
+    bucket.refuse = fail
+    for day in range(1, 4):
+        assert take(census, NOW + day * DAY).errors
+        bucket.put(f"202701{15 + day}.log")
+    bucket.put("20270119.log")
+    bucket.refuse = lambda _: None
+    changes = take(census, NOW + 8 * DAY)
+    assert told(changes)[0] == ["20270116.log", "20270117.log", "20270118.log", "20270119.log"]
+    assert told(changes)[3] == told(changes)[0]
+
+
+def test_a_clock_set_back_an_hour_changes_nothing() -> None:
+    """The partition that lies in the future then is listed still."""
+    bucket = Bucket()
+    census = census_of(bucket, "oss://bucket/%Y%m%d%H/*", look_back=3600.0)
+    hour = 1_800_000_000.0
+    bucket.put("2027011508/a")
+    bucket.put("2027011507/a")
+    assert told(take(census, hour)) == (["2027011507/a", "2027011508/a"], [], [], [])
+    bucket.put("2027011508/a", 2)
+    assert told(take(census, hour - 3600)) == ([], ["2027011508/a"], [], [])
+    assert told(take(census, hour - 3600)) == NOTHING
+    assert told(take(census, hour + 1)) == NOTHING
+    assert told(take(census, hour + 3600)) == ([], [], [], ["2027011507/a"])
+
+
+def test_a_clock_far_ahead_costs_a_bounded_number_of_listings() -> None:
+    """And is forgotten when it is set right."""
+    bucket = Bucket()
+    census = census_of(bucket, "oss://bucket/%Y%m%d%H/*", look_back=3600.0)
+    take(census)
+    take(census, NOW + 50 * 365 * DAY)
+    assert len(bucket.listed) < 3000
+    bucket.listed.clear()
+    take(census)
+    assert len(bucket.listed) <= 3
+
+
+def test_a_look_back_of_too_many_partitions_is_refused() -> None:
+    """A year of hours would be 8,760 listings each time."""
+    with pytest.raises(ConfigError, match="8760 partitions"):
+        census_of(Bucket(), "oss://bucket/%Y%m%d%H/*", look_back=365 * DAY)
+
+
+@given(
+    st.sampled_from(["%Y", "%Y/%m", "%Y%m%d", "%Y-%m-%d/%H", "%d", "%H/x"]),
+    st.floats(0, 3 * DAY) | st.floats(0, 40 * DAY),
+    st.lists(st.floats(0, 2 * DAY), min_size=1, max_size=5),
+    st.floats(1e9, 2e9),
+)
+def test_every_partition_that_can_still_change_is_listed(
+    form: str, look_back: float, steps: list[float], now: float
+) -> None:
+    """Against a model that asks at every quarter of an hour what the name was."""
+    bucket = Bucket()
+    try:
+        census = census_of(bucket, f"oss://bucket/a%b/{form}/*", look_back=look_back)
+    except ConfigError:
+        assert "%H" in form
+        return
+    for step in steps:
+        now += step
+        bucket.listed.clear()
+        take(census, now)
+        moments = [now, *(now - back * 900 for back in range(int(look_back // 900) + 1)), now - look_back]
+        expected = {f"a%b/{datetime.fromtimestamp(moment, UTC).strftime(form)}/" for moment in moments}
+        listed = [prefix for prefix, _ in bucket.listed]
+        assert expected <= set(listed)
+        if step < look_back:
+            closing = {datetime.fromtimestamp(now - look_back - back, UTC).strftime(form) for back in (step, 0)}
+            assert len(listed) <= len(expected) + step // 3600 + len(closing)
+
+
+# --- at random
+
+
+PATTERNS = {"a": "oss://bucket/a/*", "b": "oss://bucket/b/**.log", "c": "oss://bucket/c/"}
+
+
+class Model:
+    """What was told of a group's objects. `check` fails for a change that is told twice or never."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, ObjectMeta] = {}
+        self.absences: Counter[str] = Counter()
+
+    def check(self, objects: dict[str, ObjectMeta], changes: Changes[Row]) -> None:
+        there = {key: meta for key, meta in objects.items() if key[0] != "b" or key.endswith(".log")}
+        for key in keys_of(changes.new):
+            assert key not in self.told
+            self.told[key] = there[key]
+        for key in keys_of(changes.moved):
+            assert self.told[key] != there[key]
+            self.told[key] = there[key]
+        for key in self.told.keys() & there.keys():
+            self.absences[key] = 0
+        whole = {folder for folder, pattern in PATTERNS.items() if pattern not in changes.errors}
+        self.absences.update(key for key in self.told.keys() - there.keys() if key[0] in whole)
+        assert keys_of(changes.gone) == sorted(key for key, times in self.absences.items() if times == 2)
+        for key in keys_of(changes.gone):
+            del self.told[key], self.absences[key]
+        for folder in whole:
+            shown = {key: meta for key, meta in there.items() if key[0] == folder}
+            assert {key: self.told.get(key) for key in shown} == shown
+
+
+@settings(max_examples=60)
+@given(st.randoms(use_true_random=False))
+def test_whatever_happens_every_change_is_told_exactly_once(chance: random.Random) -> None:
+    """Objects come, move, are read and go between listings that fail now and then, on any page."""
+    bucket = Bucket(size=2)
+    census = census_of(bucket, *PATTERNS.values())
+    model = Model()
+    keys = [f"{folder}/{number}{suffix}" for folder in "abc" for number in range(3) for suffix in ("", ".log")]
+    weather = 0.0
+
+    def fail(_: str) -> None:
+        if chance.random() < weather:
+            raise ServiceUnavailable("", status=503)
+
+    bucket.refuse = fail
+    for turn in range(30):
+        weather = chance.choice([0.0, 0.0, 0.8])
+        for key in chance.sample(keys, chance.randrange(5)):
+            if weather and model.absences[key]:
+                continue  # a page that fails leaves open whether it was absent once or twice
+            if key in bucket.objects and chance.random() < 0.4:
+                del bucket.objects[key]
+            else:
+                bucket.put(key, chance.randrange(3), etag=str(turn), modified=NOW + turn)
+                row = census.find(ObjectRef("bucket", key))
+                if row is not None and key in model.told and chance.random() < 0.3:
+                    row.saw(bucket.objects[key])
+                    model.told[key] = bucket.objects[key]
+        changes = take(census)
+        model.check(bucket.objects, changes)
+    assert len(census) == len(model.told)
+
+
+# --- over real sockets
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[LocalServer]:
+    with running(["bucket", "doomed"]) as server:
+        yield server
+
+
+def against(server: LocalServer, act: Callable[[Client], Awaitable[None]]) -> None:
+    async def main() -> None:
+        async with connect(resolve_service(environ=server.environment())) as client:
+            await act(client)
+
+    asyncio.run(main())
+
+
+def test_two_and_a_half_thousand_objects_over_real_sockets(server: LocalServer) -> None:
+    """Three requests tell of them all; what an append and a reader's GET say agrees with what the listing says."""
+    keys = [f"many/ä {number:04}.log" for number in range(2500)]
+    for key in keys:
+        server.store.append("bucket", key, 0, b"x")
+    asked: list[str] = []
+
+    async def act(_: Client) -> None:
+        settings = resolve_service(environ=server.environment())
+        async with connect(settings, on_request=lambda operation, *_: asked.append(operation)) as client:
+            census = Census(client, [parse_address("oss://bucket/many/*.log")], row=Row)
+            assert keys_of((await census.take(NOW)).new) == keys
+            assert asked == ["list"] * 3
+            row = census.find(ObjectRef("bucket", keys[7]))
+            assert row is not None
+            assert (row.size, row.type) == (1, "Appendable")
+            await client.append(row.ref, 1, b"more")
+            window = await client.fetch(row.ref, ByteRange(0, 100))
+            row.saw(window.meta)
+            assert told(await census.take(NOW)) == NOTHING
+            await client.append(row.ref, 5, b"more")
+            assert told(await census.take(NOW)) == ([], [keys[7]], [], [])
+            row.saw(await client.head(row.ref))
+            server.store.delete("bucket", keys[8])
+            assert told(await census.take(NOW)) == NOTHING
+            assert told(await census.take(NOW)) == ([], [], [keys[8]], [])
+
+    against(server, act)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("status", operation="ListObjectsV2", after=1),
+        Fault("html", operation="ListObjectsV2", after=1),
+        Fault("malformed-xml", operation="ListObjectsV2", after=1, status=200),
+        Fault("cut", operation="ListObjectsV2", after=1, at=1000),
+        Fault("reset", operation="ListObjectsV2", after=1),
+        Fault("status", operation="ListObjectsV2", after=1, status=403, code="AccessDenied"),
+    ],
+    ids=["503", "html", "malformed", "cut", "reset", "denied"],
+)
+def test_a_listing_that_fails_on_its_second_page_drops_nothing(server: LocalServer, fault: Fault) -> None:
+    """It is told, and all is well again once the fault is gone."""
+    folder = f"faults-{fault.kind}-{fault.status}"
+    for number in range(1100):
+        server.store.append("bucket", f"{folder}/{number:04}", 0, b"x")
+
+    async def act(client: Client) -> None:
+        census = Census(client, [parse_address(f"oss://bucket/{folder}/")], row=Row, sleep=no_sleep)
+        assert len((await census.take(NOW)).new) == 1100
+        server.store.append("bucket", f"{folder}/0001", 1, b"x")
+        server.faults.add(fault)
+        try:
+            changes = await census.take(NOW)
+            assert told(changes) == ([], [f"{folder}/0001"], [], [])
+            assert list(changes.errors) == [f"oss://bucket/{folder}/"]
+            assert told(await census.take(NOW)) == NOTHING
+        finally:
+            server.faults.clear()
+        changes = await census.take(NOW)
+        assert (told(changes), changes.errors, changes.count) == (NOTHING, {}, 1100)
+
+    against(server, act)
+
+
+def test_a_bucket_that_vanishes_keeps_its_rows(server: LocalServer) -> None:
+    """And other buckets of the group go on."""
+    server.store.append("doomed", "a", 0, b"x")
+    server.store.append("bucket", "other/a", 0, b"x")
+
+    async def act(client: Client) -> None:
+        addresses = [parse_address(text) for text in ("oss://doomed/", "oss://doomed/b", "oss://bucket/other/*")]
+        census = Census(client, addresses, row=Row)
+        assert len((await census.take(NOW)).new) == 2
+        server.store.delete("doomed", "a")
+        server.store.delete_bucket("doomed")
+        server.store.append("bucket", "other/a", 1, b"x")
+        for moved in (["other/a"], [], []):
+            changes = await census.take(NOW)
+            assert told(changes) == ([], moved, [], [])
+            assert [type(error) for error in changes.errors.values()] == [BucketNotFound]
+        assert census.find(ObjectRef("doomed", "a")) is not None
+
+    against(server, act)
