@@ -69,6 +69,8 @@ _MIGRATIONS = (
         "ALTER TABLE checkpoint ADD COLUMN delivered_claim TEXT DEFAULT 'unknown'",
         "ALTER TABLE checkpoint ADD COLUMN verified_claim TEXT DEFAULT 'unknown'",
     ),
+    # Groups that have seen all of their objects once: what comes later is new to them.
+    ("CREATE TABLE consumer_group (name TEXT NOT NULL PRIMARY KEY, begun_at REAL NOT NULL) WITHOUT ROWID",),
 )
 _UNKNOWN = "unknown"
 
@@ -124,9 +126,38 @@ class Checkpoints:
         found = self._rows("AND scheme = ? AND bucket = ? AND key = ?", ref.scheme, ref.bucket, ref.key)
         return found[0].mark if found else None
 
+    def find(self, refs: Iterable[ObjectRef]) -> dict[ObjectRef, Checkpoint]:
+        """Those of `refs` of which something is known. Raises CheckpointError."""
+        found: dict[ObjectRef, Checkpoint] = {}
+        for ref in refs:
+            for one in self._rows("AND scheme = ? AND bucket = ? AND key = ?", ref.scheme, ref.bucket, ref.key):
+                found[ref] = one
+        return found
+
     def all(self) -> list[Checkpoint]:
         """All of the group, by name. Raises CheckpointError."""
         return self._rows("")
+
+    def older(self, than: float) -> list[ObjectRef]:
+        """The objects whose checkpoint was committed before `than`, in seconds since 1970. Raises CheckpointError."""
+        query = "SELECT bucket, key, scheme FROM checkpoint WHERE consumer_group = ? AND committed_at < ?"
+        with self._turn, _told(self.path, "read"):
+            return [ObjectRef(*row) for row in self._database.execute(query, (self.group, than))]
+
+    def has_begun(self) -> bool:
+        """Has the group anything of its past: a checkpoint, or that it has begun? Raises CheckpointError."""
+        queries = (
+            "SELECT 1 FROM consumer_group WHERE name = ?",
+            "SELECT 1 FROM checkpoint WHERE consumer_group = ? LIMIT 1",
+        )
+        with self._turn, _told(self.path, "read"):
+            return any(self._database.execute(query, (self.group,)).fetchone() for query in queries)
+
+    def begin(self, now: float | None = None) -> None:
+        """Remember that the group has begun, be there any checkpoint of it or not. Raises CheckpointError."""
+        when = time.time() if now is None else now
+        with self._transaction():
+            self._database.execute("INSERT OR IGNORE INTO consumer_group VALUES (?, ?)", (self.group, when))
 
     def _rows(self, condition: str, *values: str) -> list[Checkpoint]:
         with self._turn, _told(self.path, "read"):
@@ -152,6 +183,7 @@ class Checkpoints:
         each = "DELETE FROM checkpoint WHERE consumer_group = ? AND scheme = ? AND bucket = ? AND key = ?"
         with self._transaction():
             if not refs:
+                self._database.execute("DELETE FROM consumer_group WHERE name = ?", (self.group,))
                 return self._database.execute("DELETE FROM checkpoint WHERE consumer_group = ?", (self.group,)).rowcount
             names = [(self.group, ref.scheme, ref.bucket, ref.key) for ref in refs]
             return self._database.executemany(each, names).rowcount
@@ -186,15 +218,19 @@ class CommitQueue:
 
     async def commit(self, ref: ObjectRef, mark: Mark) -> None:
         """Keep `mark`; returning means that it, or a later one of `ref`, is safe. Raises CheckpointError."""
-        self._waiting[ref] = mark
+        await self.commit_all({ref: mark})
+
+    async def commit_all(self, marks: Mapping[ObjectRef, Mark]) -> None:
+        """Keep all of `marks`, as `commit` does one."""
+        self._waiting.update(marks)
         async with self._turn:
-            if ref not in self._waiting:  # it went with the transaction of another
+            if self._waiting.keys().isdisjoint(marks):  # they went with the transaction of another
                 return
-            marks, self._waiting = self._waiting, {}
+            taken, self._waiting = self._waiting, {}
             try:
-                await _to_its_end(self._checkpoints.commit, marks)
+                await _to_its_end(self._checkpoints.commit, taken)
             except BaseException:
-                self._waiting = {**marks, **self._waiting}  # its owner finds it there, and tries himself
+                self._waiting = {**taken, **self._waiting}  # its owner finds it there, and tries himself
                 raise
 
 

@@ -243,10 +243,10 @@ def test_an_older_file_is_brought_up_to_date_whole_or_not_at_all(path: Path, mon
     monkeypatch.setattr(checkpoints, "_MIGRATIONS", steps)
     with own(path) as mine:
         assert mine.load(A) == MARK
-        assert mine._database.execute("PRAGMA user_version").fetchone() == (3,)
+        assert mine._database.execute("PRAGMA user_version").fetchone() == (4,)
         assert mine._database.execute("SELECT note FROM checkpoint").fetchall() == [(None,), (None,)]
     monkeypatch.undo()
-    with pytest.raises(ConfigError, match="version 3"):
+    with pytest.raises(ConfigError, match="version 4"):
         own(path)
 
 
@@ -448,3 +448,46 @@ def test_a_line_that_is_not_right_is_refused(change: tuple[str, str]) -> None:
     line = encode(Checkpoint("g", A, MARK, 1.5)).replace(*change, 1)
     with pytest.raises(ConfigError):
         decode(line)
+
+
+def test_several_are_found_at_once(path: Path) -> None:
+    made(path)
+    with own(path) as mine:
+        found = mine.find([B, ObjectRef("bucket", "nobody"), A])
+        assert {ref: one.mark for ref, one in found.items()} == {A: mine.load(A), B: mine.load(B)}
+
+
+def test_what_was_committed_before_a_moment(path: Path) -> None:
+    with own(path) as mine:
+        mine.commit({A: MARK}, now=100.0)
+        mine.commit({B: MARK}, now=200.0)
+        assert mine.older(100.0) == []
+        assert mine.older(150.0) == [A]
+        assert sorted(mine.older(201.0), key=str) == [A, B]
+
+
+def test_a_group_that_has_begun_says_so_for_ever(path: Path) -> None:
+    """Even where no checkpoint was needed yet, and also after the last one was forgotten; all forgotten begins anew."""
+    with own(path) as mine:
+        assert not mine.has_begun()
+        mine.begin()
+        mine.begin()
+        assert mine.has_begun()
+    with Checkpoints.open(path, "other", owner="a test") as other:
+        assert not other.has_begun()
+        other.commit({A: MARK})
+        assert other.has_begun()
+    with own(path) as mine:
+        mine.commit({A: MARK})
+        mine.reset(A)
+        assert mine.has_begun()
+        mine.reset()
+        assert not mine.has_begun()
+
+
+def test_marks_are_committed_together(path: Path) -> None:
+    """One transaction for all of them, and those of a commit that fails go with the next."""
+    with own(path) as mine:
+        queue = CommitQueue(mine)
+        asyncio.run(queue.commit_all({A: MARK, B: MARK}))
+        assert {one.ref for one in mine.all()} == {A, B}

@@ -91,7 +91,7 @@ def test_a_file_of_version_1_is_brought_up_to_date_by_its_owner(old: Path) -> No
         assert [one.committed_at for one in mine.all()] == [1.5] * 4
         mine.commit({A: MARKS[A]})
         assert mine.load(A) == MARKS[A]
-        assert mine._database.execute("PRAGMA user_version").fetchone() == (2,)
+        assert mine._database.execute("PRAGMA user_version").fetchone() == (3,)
     assert marks(old) == {**FROM_VERSION_1, A: MARKS[A]}
 
 
