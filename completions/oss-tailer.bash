@@ -7,6 +7,10 @@ _oss_tailer() {
     --group | --endpoint | --region | --profile | --metrics) return 0 ;;
     --interval | --size | --duration | --late | --wait | --poll | --roll) return 0 ;;
   esac
+  if [[ ${COMP_WORDS[COMP_CWORD - 1]} == --sort ]]; then
+    COMPREPLY=($(compgen -W 'trouble lag rate name' -- "$current"))
+    return 0
+  fi
   case ${COMP_WORDS[1]} in
     check) options+=' --online' ;;
     checkpoints)
@@ -20,9 +24,13 @@ _oss_tailer() {
       options+=' --interval --size --duration --late --wait --poll --roll --seal --delete --metrics'
       options+=' --endpoint --region --profile'
       ;;
+    top)
+      options+=' --once --sort'
+      words='http://127.0.0.1:9465'
+      ;;
     *)
       options+=' --version'
-      ((COMP_CWORD == 1)) && words='check checkpoints verify canary'
+      ((COMP_CWORD == 1)) && words='run check checkpoints verify canary top'
       ;;
   esac
   if [[ $current == -* ]]; then

@@ -25,7 +25,7 @@ FLOORS = [
     {"errors", "version"},
     {"core"},
     {"oss"},
-    {"follow", "append", "status", "logs", "systemd"},
+    {"follow", "append", "status", "logs", "systemd", "filechange"},
     {"checkpoints", "sinks", "metrics", "verify", "watch", "feed"},
     {"discovery", "config"},
     {"configfile"},

@@ -1,4 +1,4 @@
-"""The command `oss-tailer`: what belongs to consumers and their checkpoints."""
+"""The command `oss-tailer`: the service, and what belongs to it and to checkpoints."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, TextIO
 
-from tailer.cli import canary, check
+from tailer.cli import canary, check, run
 from tailer.cli.messages import Messages, quote, warn_in_clear
 from tailer.errors import (
     ConfigError,
@@ -39,10 +39,12 @@ _INTERRUPTED = 130
 _ATTEMPTS = 4
 
 _EPILOG = """\
-Exit status: 0 done, and for verify: the file is the object; 1 the object or the checkpoints cannot be read or
-written, or what check --online looked at is not good; 2 the command line, the configuration or a file is wrong;
-3 the file is not the object; 130 Ctrl-C.
+Exit status: 0 done, for run: told to end, all delivered and committed, and for verify: the file is the object; 1 the
+object or the checkpoints cannot be read or written, run had no time to deliver what it had in hand, or what check
+--online looked at is not good; 2 the command line, the configuration or a file is wrong; 3 the file is not the object;
+130 Ctrl-C.
 
+  oss-tailer run config.toml
   oss-tailer check --online config.toml
   oss-tailer checkpoints list state.db
   oss-tailer checkpoints reset state.db --group billing oss://logs/app.log
@@ -79,13 +81,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="oss-tailer",
-        description="Checkpoints of oss-tail, the proof that a file is an object, and a canary.",
+        description="The service that follows objects into sinks, checkpoints, and the proof that a file is an object.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    run.add_parser(commands)
     check.add_parser(commands)
     checkpoints = commands.add_parser("checkpoints", help="look at the checkpoints in a file, and change them")
     _add_checkpoints(checkpoints.add_subparsers(metavar="COMMAND", required=True))
@@ -95,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_checkpoints(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    for name, run, text in (
+    for name, do, text in (
         ("list", _list, "one line for each object: group, offsets, when, address"),
         ("show", _show, "all that is kept of an object"),
         ("reset", _reset, "forget objects, so that they are read as if for the first time"),
@@ -103,7 +106,7 @@ def _add_checkpoints(commands: argparse._SubParsersAction[argparse.ArgumentParse
         ("import", _import, "take the checkpoints that export printed from standard input"),
     ):
         command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-        command.set_defaults(run=run)
+        command.set_defaults(run=do)
         command.add_argument("file", metavar="FILE", help="the file of --checkpoint")
         if name == "reset":
             command.add_argument("--group", metavar="NAME", default="default", help="whose (default: %(default)s)")

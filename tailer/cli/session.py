@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import resource
 import signal
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from tailer.cli.messages import quote
 from tailer.cli.output import Announced, Observed, Printer, RawSink
+from tailer.cli.process import allow_many_files
 from tailer.cli.start import HeldBack, Skipping, Start, find_start
 from tailer.core.options import Follow, Integrity, Poll, TailOptions
 from tailer.core.position import Mark
@@ -143,7 +143,7 @@ class Session:
             headers = self._wants_headers(max(len(refs), len(addresses))) and not self._options.json
             self._printer = Printer(self._stream, headers=headers)
         else:
-            _allow_many_files()
+            allow_many_files()
         try:
             await self._begin_all(refs)
             await self._follow_all()
@@ -503,13 +503,6 @@ def _interruptions(interrupted: asyncio.Future[int], stream: OutputStream | None
             end_watch()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
-
-
-def _allow_many_files() -> None:
-    """Each mirrored object that is followed keeps its file open: as many as the system lets us, not the usual 1,024."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):  # some systems have a lower limit still; then it stays as it is
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _cancel(tasks: list[asyncio.Task[_Result]]) -> None:
