@@ -10,7 +10,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, TextIO
 
-from tailer.cli import canary, check, run
+from tailer.cli import canary, check, run, top
 from tailer.cli.messages import Messages, quote, warn_in_clear
 from tailer.errors import (
     ConfigError,
@@ -94,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_checkpoints(checkpoints.add_subparsers(metavar="COMMAND", required=True))
     _add_verify(commands)
     canary.add_parser(commands)
+    top.add_parser(commands)
     return parser
 
 
