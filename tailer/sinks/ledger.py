@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from tailer.core.events import Rewound
+from tailer.core.events import Appeared, Replaced, Rewound, Truncated
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,7 +82,7 @@ class Ledger:
         self._accounts[key] = account.after(batch)
 
     def _opened(self, batch: Batch) -> Account:
-        """The first generation begins where it was asked to; every other one with its first byte."""
+        """The generation that was there first begins where it was asked to; every other one with its first byte."""
         first = self._start if self._start is not None else batch.start
         start = 0 if self._accounts else first
         return Account(start, start)
@@ -90,7 +90,9 @@ class Ledger:
     async def notice(self, event: Event) -> None:
         """Pass the event on; a rewind is entered: what lies behind it is void, and due again."""
         await self._sink.notice(event)
-        if isinstance(event, Rewound):
+        if isinstance(event, Replaced | Truncated | Appeared):
+            self._start = 0
+        elif isinstance(event, Rewound):
             key = (self._ref, event.generation)
             account = self._accounts.get(key) or Account(event.to, event.to)
             start = min(account.start, event.to)

@@ -254,5 +254,6 @@ def server() -> Iterator[LocalServer]:
 
 
 @pytest.fixture
-def world(server: LocalServer, tmp_path: Path) -> World:
-    return World(server, tmp_path)
+def world(server: LocalServer, tmp_path: Path) -> Iterator[World]:
+    yield World(server, tmp_path)
+    server.faults.clear()

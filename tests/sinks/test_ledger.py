@@ -58,6 +58,12 @@ def test_a_new_generation_begins_with_its_first_byte() -> None:
     assert enter(batch(5, 10), Replaced(1, "another type"), batch(2, 3, 1)).accounts[REF, 1].missing == 2
 
 
+def test_a_new_generation_begins_with_its_first_byte_where_nothing_of_the_former_one_was_delivered() -> None:
+    good = enter(Replaced(1, "another type"), batch(0, 3, 1), start=5)
+    assert (good.gaps, good.overlaps) == (0, 0)
+    assert enter(Replaced(1, "another type"), batch(5, 9, 1), start=5).accounts[REF, 1].missing == 5
+
+
 def test_an_announced_rewind_is_no_overlap_and_what_it_voids_is_due_again() -> None:
     good = enter(batch(0, 10), Rewound(0, 4, 10), batch(4, 12))
     assert (good.gaps, good.overlaps) == (0, 0)
