@@ -156,8 +156,8 @@ class Census(Generic[R]):
 
     It has no task and no clock of its own. `row` is the class of its rows. Patterns may hold ``%Y %m %d %H``, the
     time in UTC: those of the last `look_back` seconds are listed. A new object that was not modified for
-    `ignore_older` seconds is left alone until it moves, unless `was_read`. No listing may have more than
-    `max_objects` rows.
+    `ignore_older` seconds is left alone until it moves, unless `was_read`. There are never more than `max_objects`
+    rows: further objects are an error of their listing, and those that are known go on.
     """
 
     def __init__(
@@ -343,7 +343,8 @@ class Census(Generic[R]):
             self._changes.refused.append(error)
             return
         if self._count >= self._max_objects:
-            raise _too_many(self._max_objects)
+            self._changes.errors[scope.name] = _too_many(self._max_objects)
+            return
         row = rows[one.key] = self._make(scope, one.key, one.meta)
         self._count += 1
         row._seen = self._round
@@ -488,7 +489,8 @@ async def _walk(
 ) -> None:
     """Hand page after page to `show`, each with the tick at which it was asked for.
 
-    Raises ProtocolError for a page that does not follow the one before, ConfigError after `most` keys.
+    Raises ProtocolError for a page that does not follow the one before, ConfigError after twice `most` keys: what is
+    new is in the way of what is known, and hides no change of it.
     """
     token: str | None = None
     last, keys, empty = "", 0, 0
@@ -498,7 +500,7 @@ async def _walk(
         last = _check_page(scope, page, last)
         keys += len(page.objects)
         empty = 0 if page.objects or page.prefixes else empty + 1
-        if keys > most:
+        if keys > 2 * most:
             raise _too_many(most)
         show(page, asked)
         if page.next_token is None:

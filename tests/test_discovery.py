@@ -351,7 +351,7 @@ def test_a_listing_that_cannot_be_right_is_told_and_drops_nothing(pages: tuple[s
 
 
 def test_a_listing_that_never_ends_is_ended() -> None:
-    """Of keys, after the number that is allowed; of nothing, after a thousand pages."""
+    """Of keys, after twice the number that is allowed; of nothing, after a thousand pages."""
 
     class Endless(Script):
         empty = False
@@ -381,10 +381,28 @@ def test_a_group_of_too_many_objects_keeps_what_it_has() -> None:
         bucket.put(f"a/{number}")
         bucket.put(f"b/{number}")
     census = census_of(bucket, "oss://bucket/a/*", "oss://bucket/b/*", max_objects=5)
-    for _ in range(3):
+    for turn in range(3):
+        known = keys_of(census)
+        for key in known:
+            bucket.put(key, 2 + turn)
         changes = take(census)
         assert {type(error) for error in changes.errors.values()} == {ConfigError}
-        assert (changes.count, changes.gone) == (5, [])
+        assert (changes.count, keys_of(changes.moved), changes.gone) == (5, known, [])
+    for key in known[:3]:
+        del bucket.objects[key]
+    assert take(census).errors
+    changes = take(census)
+    assert (len(changes.gone), changes.count) == (3, 2)
+    assert (len(take(census).new), len(census), take(census).errors) == (3, 5, {})
+
+
+def test_whether_an_address_names_an_object() -> None:
+    """Be it there or not; of any time where there is a time in the name."""
+    census = census_of(Bucket(), "oss://bucket/a/*", "oss://bucket/b", "oss://bucket/%Y/%m/", "https://host/c")
+    named = [ObjectRef("bucket", key) for key in ("a/1", "b", "1999/12/x/y")] + [ObjectRef("host", "c", "https")]
+    other = [ObjectRef("bucket", key) for key in ("a/1/2", "a/", "c", "99/12/x")] + [ObjectRef("others", "b")]
+    assert all(map(census.names, named))
+    assert not any(map(census.names, other))
 
 
 def test_addresses_that_overlap_name_an_object_once() -> None:
