@@ -208,9 +208,14 @@ def _rate(rate: float) -> str:
     return f"{human_size(rate)}/s"
 
 
+def _recent(rates: Sequence[float]) -> float:
+    """Bytes per second: the newest step is not over yet, so that the one before it may tell more."""
+    return max(rates[-2:], default=0.0)
+
+
 def _blocks(rates: Sequence[float]) -> str:
     """The last two minutes, each step as high as its share of the highest."""
-    steps = list(rates[-_STEPS:])
+    steps = [*rates[-_STEPS:-1], _recent(rates)]
     most = max(steps, default=0.0)
     if not 0 < most < math.inf:
         return _BLOCKS[0] * len(steps)
@@ -227,7 +232,7 @@ def _trouble(one: ObjectStatus) -> int:
 _ORDERS: dict[str, Callable[[ObjectStatus], Any]] = {
     "trouble": lambda one: (-_trouble(one), -one.lag),
     "lag": lambda one: -one.lag,
-    "rate": lambda one: -(one.rates[-1] if one.rates else 0.0),
+    "rate": lambda one: -_recent(one.rates),
     "name": lambda one: one.object,
 }
 
@@ -306,7 +311,7 @@ def _objects(status: ServiceStatus, columns: int, order: str, blocks: bool) -> I
             one.chain,
             human_size(one.lag),
             _duration(one.lag_seconds) if one.lag else "-",
-            _rate(one.rates[-1] if one.rates else 0.0),
+            _rate(_recent(one.rates)),
             *[_blocks(one.rates)] * blocks,
             f"{one.position:,}",
             _ago(status.now, one.polled_at),

@@ -80,6 +80,12 @@ def test_objects_come_in_the_order_asked_for(order: str, names: list[str]) -> No
     assert NAMED.findall("\n".join(texts(TROUBLE, order=order))) == names
 
 
+@pytest.mark.parametrize(("rates", "rate"), [((), "0 B/s"), ((5e6, 9e6, 1e6), "9.0 MB/s"), ((0.0, 2e6), "2.0 MB/s")])
+def test_a_step_that_is_not_over_makes_an_object_no_slower(rates: tuple[float, ...], rate: str) -> None:
+    line = texts(service_status(objects=(object_status(rates=rates),)))[-2]
+    assert line.split("2.5 s")[1].split()[:2] == rate.split()
+
+
 def test_an_error_stands_below_its_object() -> None:
     lines = texts(TROUBLE)
     place = next(index for index, line in enumerate(lines) if line.endswith("broken.log"))
