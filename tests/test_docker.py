@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
+import socket
 import stat
 import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.dockerfile import Image, images, of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 ROOT = Path(__file__).parent.parent
-LINES = re.sub(r"\\\n\s*", "", (ROOT / "Dockerfile").read_text()).splitlines()
 READ_ONLY = stat.S_IRUSR | stat.S_IXUSR | stat.S_IRGRP | stat.S_IXGRP | stat.S_IROTH | stat.S_IXOTH
-
-
-def of(instruction: str) -> list[str]:
-    return [line.partition(" ")[2] for line in LINES if line.startswith(f"{instruction} ")]
-
-
-def words(instruction: str) -> list[list[str]]:
-    return [json.loads(value) for value in of(instruction)]
 
 
 def test_the_linter_has_nothing_to_say() -> None:
@@ -74,16 +73,15 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.timeout(600)
 def test_both_images_do_their_work_where_nothing_can_be_written(image: Path, tmp_path: Path) -> None:
-    """Their entry points, from an installation that cannot be changed: the server is found healthy, and is used."""
+    """Their entry points, from an installation that cannot be changed: both are found healthy, and are used."""
     for folder, _, _ in os.walk(image / "venv"):
         os.chmod(folder, READ_ONLY)
-    server, tool = words("ENTRYPOINT")
-    command = [*server, *words("CMD")[0]]
-    arguments = ["127.0.0.1" if word == "0.0.0.0" else str(tmp_path) if word == "/data" else word for word in command]
-    arguments[arguments.index("9000")] = "0"
     binaries = image / "venv" / "bin"
     environment = {"PATH": str(binaries), "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(tmp_path)}
-    (check,) = [json.loads(value.partition("CMD ")[2]) for value in of("HEALTHCHECK")]
+    server, service = images()["oss-local"], images()["oss-tailer"]
+    command = [*server.entrypoint, *server.command]
+    arguments = ["127.0.0.1" if word == "0.0.0.0" else str(tmp_path) if word == "/data" else word for word in command]
+    arguments[arguments.index("9000")] = "0"
     with subprocess.Popen(
         [str(binaries / arguments[0]), *arguments[1:]],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
@@ -95,19 +93,51 @@ def test_both_images_do_their_work_where_nothing_can_be_written(image: Path, tmp
                 break
             name, _, value = line.removeprefix("export ").rstrip().partition("=")
             exported[name] = value
-        port = exported["OSS_ENDPOINT"].rpartition(":")[2]
-        check[2] = check[2].replace("9000", port)
-        healthy = subprocess.run([str(binaries / check[0]), *check[1:]], env=environment, check=False, timeout=60)
-        assert healthy.returncode == 0
+        check = healthy(server, binaries, exported["OSS_ENDPOINT"].rpartition(":")[2])
+        assert check(environment) == 0
         given = {**environment, **exported}
         address = "oss://demo/log"
         subprocess.run([binaries / "oss-append", address], input=b"one\n", env=given, check=True, timeout=60)
-        (tmp_path / "copy").write_bytes(b"one\n")
-        verify = [str(binaries / tool[0]), "verify", str(tmp_path / "copy"), address]
+        mirror_by_the_service(service, binaries, tmp_path, given)
+        (copy,) = (tmp_path / "mirror").rglob("log")
+        verify = [str(binaries / service.entrypoint[0]), "verify", str(copy), address]
         assert subprocess.run(verify, env=given, check=False, timeout=60).returncode == 0
         running.terminate()
-    sick = subprocess.run(
-        [str(binaries / check[0]), *check[1:]], env=environment, capture_output=True, check=False, timeout=60
-    )
-    assert sick.returncode != 0
+    assert check(environment) != 0
     assert (tmp_path / "demo" / "log").read_bytes() == b"one\n"
+
+
+def mirror_by_the_service(service: Image, binaries: Path, folder: Path, environment: dict[str, str]) -> None:
+    """Run the image's command on a configuration until it is healthy and has the object, then stop it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    config = folder / "service.toml"
+    config.write_text(
+        f"""checkpoint = "state.db"
+        server.listen = "127.0.0.1:{port}"
+        sinks.mirror = {{ type = "file", path = "mirror" }}
+        groups.all = {{ objects = ["oss://demo/"], sink = "mirror" }}"""
+    )
+    command = [str(config) if word.endswith(".toml") else word for word in (*service.entrypoint, *service.command)]
+    check = healthy(service, binaries, str(port))
+    with subprocess.Popen([str(binaries / command[0]), *command[1:]], env=environment) as running:
+        deadline = time.monotonic() + 60
+        while check(environment) != 0 or not [*(folder / "mirror").rglob("log")]:
+            assert time.monotonic() < deadline
+            assert running.poll() is None
+            time.sleep(0.05)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as page:
+            assert b"</html>" in page.read()
+        running.terminate()
+        assert running.wait(60) == 0
+
+
+def healthy(image: Image, binaries: Path, port: str) -> Callable[[dict[str, str]], int]:
+    """The image's health check, at another port."""
+    command = [re.sub(r"(?<=127\.0\.0\.1:)\d+", port, word) for word in image.health]
+    return lambda environment: (
+        subprocess.run(
+            [str(binaries / command[0]), *command[1:]], env=environment, capture_output=True, check=False, timeout=60
+        ).returncode
+    )
