@@ -20,6 +20,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from tailer.errors import ConfigError, UsageError
+from tailer.metrics import CONTENT_TYPE
 from tailer.version import __version__
 from tailer.web.hints import MAX_BODY, parse_hints, spellings
 from tailer.web.verdict import judge
@@ -37,7 +38,6 @@ _TICK = 1.0  # seconds between two events
 _WRITE_TIMEOUT = 10.0  # seconds that a listener may take nothing before it is taken for gone
 _BODY_TIMEOUT = 10.0  # seconds that a body of at most MAX_BODY bytes may take
 _LINGER = 2.0  # seconds for which what a client still sends after a refusal is thrown away
-_METRICS = "text/plain; version=0.0.4; charset=utf-8"  # (Prometheus documentation, "Exposition formats")
 
 _POLICY = "Content-Security-Policy"
 _HEADERS = {
@@ -129,7 +129,7 @@ class Port:
         return web.Response(body=html, content_type="text/html", charset="utf-8", headers={_POLICY: policy})
 
     async def _show_metrics(self, _: web.Request) -> web.Response:
-        return web.Response(body=self._served.metrics_text().encode(), headers={"Content-Type": _METRICS})
+        return web.Response(body=self._served.metrics_text().encode(), headers={"Content-Type": CONTENT_TYPE})
 
     async def _show_health(self, _: web.Request) -> web.Response:
         status = self._served.status()
