@@ -96,6 +96,7 @@ class Service:
             await self._until_stopped()
         finally:
             drained = await self._end()
+        _log.info("stopped" if drained else "stopped before all in hand was delivered: it comes again")
         if self._ended_by is not None:
             raise self._ended_by
         return DRAINED if drained else CUT_SHORT
@@ -162,8 +163,6 @@ class Service:
         pause = min(_TICK, (self._notifier.watchdog or _TICK) / 3)
         while True:
             await asyncio.sleep(pause)
-            for group in self._groups.values():
-                group.watch()
             if self._notifier.watchdog is not None and all(group.moves() for group in self._groups.values()):
                 self._notifier.alive()
 
@@ -181,7 +180,6 @@ class Service:
             await self._port.close()
         if self._client is not None:
             await self._client.aclose()
-        _log.info("stopped" if drained else "stopped before all in hand was delivered: it comes again")
         return drained
 
     async def _let_go(self, groups: Iterable[_Group]) -> bool:
@@ -394,9 +392,7 @@ class _Group:
         self.store = store
         self._service = service
         self._trouble: str | None = None
-        self._began_at = time.time()
-        self._delivered = 0
-        self._moved = time.monotonic()
+        self._task: asyncio.Task[None] | None = None
         self.make()
 
     def make(self) -> None:
@@ -434,6 +430,8 @@ class _Group:
 
     async def end(self, seconds: float, hurry: asyncio.Event) -> bool:
         """Deliver and commit what is in hand, in so many seconds; whether that was enough."""
+        if self._task is None:
+            return True
         draining = asyncio.create_task(self.fleet.drain(seconds))
         hurrying = asyncio.create_task(hurry.wait())
         await asyncio.wait([draining, hurrying], return_when=asyncio.FIRST_COMPLETED)
@@ -477,24 +475,13 @@ class _Group:
         """Those that matter most, first."""
         return enumerate(self.fleet.objects(_MOST_OBJECTS))
 
-    def watch(self) -> None:
-        """Note whether anything was delivered."""
-        status = self.status()
-        if status.delivered_bytes != self._delivered or status.lag == 0:
-            self._delivered, self._moved = status.delivered_bytes, time.monotonic()
-
     def problems(self, stuck: float) -> Iterator[str]:
-        """Why it is not healthy."""
+        """Why it is not healthy, a line each."""
         if self._trouble is not None:
             yield self._trouble
         elif not self.moves():
             yield f"group {self.name}: stands still since {time.monotonic() - self.fleet.beat:.0f} s"
-        status = self.status()
-        if status.oldest_unread > stuck and (since := time.monotonic() - self._moved) > stuck:
-            yield f"group {self.name}: {status.lag} bytes wait, and nothing was delivered for {since:.0f} s"
-        unlisted = time.time() - (status.listed_at or self._began_at)
-        if status.listing_error is not None and unlisted > stuck:
-            yield f"group {self.name}: no listing for {unlisted:.0f} s: {status.listing_error}"
+        yield from self.fleet.problems(stuck)
 
 
 class _Unheard:
