@@ -78,16 +78,16 @@ class Network:
     def container(
         self, name: str, command: Sequence[str], *, user: str, environment: Mapping[str, str], mounts: Mapping[str, str]
     ) -> Iterator[Container]:
-        """Run `command`; `mounts` are ``/inside`` to ``/outside:ro``, or ``:rw``."""
+        """Run `command`, for the first time or again; `mounts` are ``/inside`` to ``/outside:ro``, or ``:rw``."""
         root, log = self._folder / f"root-{name}", self._folder / f"{name}.log"
-        root.mkdir()
+        root.mkdir(exist_ok=True)
         for target in (one.rpartition(":")[0] for one in mounts.values()):
             assert Path(target).exists()
         table = {f"/{one}": f"/{one}:ro" for one in _FOLDERS} | {str(one): f"{one}:ro" for one in _PYTHON}
         table |= {"/dev": "/dev:rw", "/proc": "/proc:rw"}
         table |= {f"/etc/{path.name}": f"{path}:ro" for path in (self._folder / "etc").iterdir()} | dict(mounts)
         lines = "".join("{1} {0} {2}\n".format(to, *one.rsplit(":", 1)) for to, one in sorted(table.items()))
-        with log.open("wb") as output:
+        with log.open("ab") as output:
             process = subprocess.Popen(
                 ["nsenter", f"--net=/proc/{self._holder.pid}/ns/net", "unshare", "--mount", "--propagation", "private",
                  "sh", "-c", _ENTER, "sh", str(root), user, *_with(environment), *command],

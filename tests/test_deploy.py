@@ -255,9 +255,14 @@ def mirrored(stack: Stack) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.log")}
 
 
+def lines_in(mirrors: dict[str, bytes]) -> int:
+    return sum(data.count(b"\n") for data in mirrors.values())
+
+
 @pytest.mark.timeout(180)
 def test_all_parts_work_together(stack: Stack) -> None:
-    """Healthy by their own checks; lines arrive in the mirror; the canary is well; each ends as it should."""
+    """Healthy by their own checks; lines arrive in the mirror, also behind a stop of the service and a start from its
+    volume; the canary is well; each ends as it should."""
     stack.start("oss-local")
     stack.await_health("oss-local")
     for name in ("producer", "oss-tailer", "canary"):
@@ -265,10 +270,14 @@ def test_all_parts_work_together(stack: Stack) -> None:
     for name in ("oss-tailer", "canary"):
         stack.await_health(name)
     running = stack.running
-    wait_for(lambda: any(data.count(b"\n") > 5 for data in mirrored(stack).values()), *running.values())
+    wait_for(lambda: lines_in(mirrored(stack)) > 5, *running.values())
     wait_for(lambda: stack.get("oss-tailer", "http://127.0.0.1:9465/status.json")["ready"], running["oss-tailer"])
     if (prometheus := shutil.which("prometheus")) is not None:
         check_prometheus(stack, prometheus)
+    assert running["oss-tailer"].stop() == 0, running["oss-tailer"].log
+    before = lines_in(mirrored(stack))
+    stack.start("oss-tailer")
+    wait_for(lambda: lines_in(mirrored(stack)) > before, *running.values())
     assert running["canary"].stop(60) == 0, running["canary"].log
     assert " 0 missing, 0 duplicate, 0 disordered," in running["canary"].log.splitlines()[-1]
     assert running["oss-tailer"].stop() == 0, running["oss-tailer"].log
