@@ -45,19 +45,32 @@ class Sequence(Generic[N]):
         self._done: set[N] = set()
         self._since: dict[N, float] = {}
         self._joined: dict[N, float] = {}
+        self._last: N | None = None  # the last one that was begun
+        self._last_behind = True
 
     @property
     def current(self) -> N | None:
         """The first one that is not finished: it alone may be read."""
         return next((row for _, row in self._order if row not in self._done), None)
 
-    def join(self, row: N, now: float) -> bool:
-        """There is another one. False: its turn was over already, so what it holds comes out of order."""
-        entry = (natural_key(row.key), row)
-        late = bool(self._done) and any(later in self._done for _, later in self._order[self._place(row) :])
-        insort(self._order, entry, key=lambda one: one[0])
+    def join(self, row: N, now: float, *, begun: bool = False, behind: bool = True) -> bool:
+        """There is another one, `begun` before now as a checkpoint says, and `behind` if there is more of it than that.
+
+        All that were begun before the last such one, and are not behind, are finished: it would not have been begun
+        otherwise. False: a later one was begun already, so what it holds comes out of order.
+        """
+        insort(self._order, (natural_key(row.key), row), key=lambda one: one[0])
         self._since[row] = self._joined[row] = now
-        return not late
+        if begun and self._is_later(row):
+            if self._last is not None and not self._last_behind:
+                self._done.add(self._last)
+            self._last, self._last_behind = row, behind
+            return True
+        if self._is_later(row):
+            return True
+        if begun and not behind:
+            self._done.add(row)
+        return row in self._done
 
     def leave(self, row: N) -> None:
         """It is gone."""
@@ -67,10 +80,8 @@ class Sequence(Generic[N]):
         self._done.discard(row)
         self._since.pop(row, None)
         self._joined.pop(row, None)
-
-    def begun(self, row: N) -> None:
-        """It was begun before now, as a checkpoint says: all before it are finished."""
-        self._done.update(earlier for _, earlier in self._order[: self._place(row)])
+        if row is self._last:
+            self._last = None
 
     def moved(self, row: N, now: float) -> bool:
         """It has changed. False: it was finished, so what is new comes out of order; its turn is again."""
@@ -83,9 +94,15 @@ class Sequence(Generic[N]):
         """It was read to its end, by a look that `began` then. True: it is finished, and the next may begin."""
         if grew:
             self._since[row] = now
+        if self._is_later(row):
+            self._last, self._last_behind = row, True
         if sealed or (not grew and self._is_over(row, began, now)):
             self._done.add(row)
         return row in self._done
+
+    def _is_later(self, row: N) -> bool:
+        """Is no later one begun?"""
+        return self._last is None or natural_key(row.key)[0] >= natural_key(self._last.key)[0]
 
     def _is_over(self, row: N, began: float, now: float) -> bool:
         later = [one for _, one in self._order[self._place(row) + 1 :] if self._joined[one] <= began]

@@ -198,17 +198,13 @@ class Fleet:
             if group.sequence and before.sequence and group.poll_max == before.poll_max:
                 self._sequence = ordered
             elif self._sequence is not None:
-                self._order_all()
+                self._order(self._census)
             self._release(gone, "config")
             self._tally.listing_error = None
             for row in self._tally.failed():
                 self._enqueue(row)
             self._look_at_all_that_waits()
         self._list_now.set()
-
-    def _order_all(self) -> None:
-        for row in self._census:
-            self._join(row)
 
     def _look_at_all_that_waits(self) -> None:
         """What stood behind others in a sequence that is none any more, or comes first in a new one."""
@@ -323,6 +319,7 @@ class Fleet:
             known = await self._load([row.ref for row in some])
             for row in some:
                 self._begin(row, known.get(row.ref))
+        self._order(rows)
         if rows:
             self._observer.on_discovered(self.group.name, len(rows))
 
@@ -346,20 +343,22 @@ class Fleet:
             self._marks.note(ref, mark)
         if mark is not None:
             row.begin_at(mark)
-        self._join(row)
         self._weigh(row)
         if row.size != row.read or (known is not None and not _at_rest(row, known)):
             self._enqueue(row)
 
-    def _join(self, row: FleetRow) -> None:
+    def _order(self, rows: Iterable[FleetRow]) -> None:
+        """Let them take their places in the sequence: all of them, before the first is looked at."""
         sequence = self._sequence
         if sequence is None:
             return
-        if not sequence.join(row, time.monotonic()):
-            _log.warning("comes out of its order", extra={**self._fields, "object": str(row.ref)})
-        if row.begun:
-            sequence.begun(row)
-        if (current := sequence.current) is not None:
+        for row in rows:
+            if not sequence.join(row, time.monotonic(), begun=row.begun, behind=row.size != row.read):
+                _log.warning("comes out of its order", extra={**self._fields, "object": str(row.ref)})
+        self._enqueue_current()
+
+    def _enqueue_current(self) -> None:
+        if self._sequence is not None and (current := self._sequence.current) is not None:
             self._enqueue(current)
 
     def _look_at(self, row: FleetRow) -> None:
@@ -396,8 +395,7 @@ class Fleet:
                 self._sequence.leave(row)
         if released:
             self._observer.on_released(self.group.name, reason, released)
-        if self._sequence is not None and (current := self._sequence.current) is not None:
-            self._enqueue(current)
+        self._enqueue_current()
 
     # --- who is visited when
 
@@ -577,8 +575,7 @@ class Fleet:
         """One of a sequence was read to its present end: the next may begin, or it is looked at again."""
         row = visit.row
         if sequence.looked(row, visit.began, time.monotonic(), grew=grew, sealed=visit.sealed):
-            if (current := sequence.current) is not None:
-                self._enqueue(current)
+            self._enqueue_current()
         else:
             self._set_next(row, self._pace.after(row.awake().unchanged))
 

@@ -96,10 +96,26 @@ def test_the_service_own_clock_counts_too() -> None:
     assert sequence.current is rows[-1]
 
 
-def test_a_checkpoint_of_a_later_one_finishes_those_before() -> None:
-    """It would not have been begun otherwise."""
-    sequence, rows = sequence_of("1", "2", "10", "11")
-    sequence.begun(rows[2])
+@pytest.mark.parametrize("order", [[0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [3, 0, 2, 4, 1]], ids=str)
+def test_after_a_restart_all_before_the_last_one_begun_are_finished(order: list[int]) -> None:
+    """In whatever order they are found; but not one that grew meanwhile, nor one that was never begun."""
+    rows = [Row("2"), Row("8"), Row("9"), Row("10"), Row("11")]
+    sequence: Sequence[Row] = Sequence(QUIET)
+    for place in order:
+        assert sequence.join(rows[place], 0.0, begun=place < 4, behind=place == 3)
+    assert sequence.current is rows[3]
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0], [2, 0, 1]], ids=str)
+@pytest.mark.parametrize("begun", [True, False], ids=["grew", "never begun"])
+def test_after_a_restart_no_byte_is_taken_for_read(order: list[int], begun: bool) -> None:
+    """What is behind has its turn, though a later one was begun."""
+    rows = [Row("1"), Row("2"), Row("10")]
+    sequence: Sequence[Row] = Sequence(QUIET)
+    for place in order:
+        sequence.join(rows[place], 0.0, begun=place != 1 or begun, behind=place == 1)
+    assert sequence.current is rows[1]
+    assert sequence.looked(rows[1], 1.0, 1.0, grew=True, sealed=True)
     assert sequence.current is rows[2]
 
 
@@ -110,6 +126,7 @@ def test_what_comes_too_late_is_told_and_still_has_its_turn() -> None:
     assert not sequence.moved(first, 2.0)
     assert sequence.current is first
     sequence.looked(first, 3.0, 3.0, grew=True, sealed=True)
+    assert sequence.looked(second, 4.0, 4.0, grew=True, sealed=False) is False
     late = Row("1")
     assert not sequence.join(late, 4.0)
     assert sequence.current is late
