@@ -65,7 +65,7 @@ async def matching_objects(lister: Lister, address: Address) -> list[ObjectRef]:
     The "folders" that consoles make, empty objects named ``…/``, are left out. Raises what the lister raises, and
     ProtocolError for a listing that cannot be right.
     """
-    scope = _Scope.of(address)
+    scope = Scope.of(address)
     if scope.single:
         return [address.ref]
     found: list[ObjectRef] = []
@@ -87,7 +87,7 @@ class Row:
 
     __slots__ = ("_missed", "_scope", "_seen", "_stamp", "_tag", "first", "ignored", "key", "modified", "size", "type")
 
-    def __init__(self, scope: _Scope, key: str, meta: ObjectMeta) -> None:
+    def __init__(self, scope: Scope, key: str, meta: ObjectMeta) -> None:
         self.key = key
         self.first = scope.first and scope.complete_in == 0
         self.ignored = False
@@ -184,7 +184,7 @@ class Census(Generic[R]):
         self._new: dict[R, None] = {}
         self._moved: dict[R, None] = {}
         self._changes: Changes[R] = Changes()
-        self._lists: list[_Scope] = []
+        self._lists: list[Scope] = []
         self._partitions: list[_Partitions] = []
         self._configure(addresses, look_back, ignore_older, max_objects)
 
@@ -246,7 +246,7 @@ class Census(Generic[R]):
         addresses = list(addresses)
         partitions = [_Partitions(address, look_back) for address in addresses if _is_partitioned(address)]
         known = {scope.name: scope for scope in self._lists}
-        merged = _merged(_Scope.of(address) for address in addresses if not _is_partitioned(address))
+        merged = _merged(Scope.of(address) for address in addresses if not _is_partitioned(address))
         self._lists = [known.get(scope.name, scope) for scope in merged]
         self._partitions = [next((one for one in self._partitions if one.same(new)), new) for new in partitions]
         if self._round:
@@ -256,7 +256,7 @@ class Census(Generic[R]):
                 one.first = False
         self._ignore_older, self._max_objects = ignore_older, max_objects
 
-    def _due(self, now: float) -> list[_Scope]:
+    def _due(self, now: float) -> list[Scope]:
         self._ignored_before = -math.inf if self._ignore_older is None else now - self._ignore_older
         return [*self._lists, *(scope for partitions in self._partitions for scope in partitions.due(now))]
 
@@ -273,7 +273,7 @@ class Census(Generic[R]):
                 return True
         return False
 
-    async def _work(self, queue: deque[_Scope], now: float) -> None:
+    async def _work(self, queue: deque[Scope], now: float) -> None:
         while queue:
             scope = queue.popleft()
             try:
@@ -283,13 +283,13 @@ class Census(Generic[R]):
             else:
                 scope.complete_in = self._round
 
-    async def _list(self, scope: _Scope) -> None:
+    async def _list(self, scope: Scope) -> None:
         def ask(token: str | None) -> Awaitable[ListPage]:
             return self._patiently(lambda: scope.ask(self._surveyor, token))
 
         await _walk(scope, ask, lambda page, asked: self._show(scope, page.objects, asked), self._max_objects)
 
-    async def _look(self, scope: _Scope) -> None:
+    async def _look(self, scope: Scope) -> None:
         from tailer.oss.messages import ListedObject
 
         asked = _tick()
@@ -314,7 +314,7 @@ class Census(Generic[R]):
 
     # --- what is answered
 
-    def _show(self, scope: _Scope, listed: Iterable[ListedObject], asked: int) -> None:
+    def _show(self, scope: Scope, listed: Iterable[ListedObject], asked: int) -> None:
         """Compare one page with the rows that there are. This is where the time goes: a few operations for each."""
         rows = self._rows.setdefault((scope.scheme, scope.bucket), {})
         this_round = self._round
@@ -332,7 +332,7 @@ class Census(Generic[R]):
             if row._differs(one.meta) and (row._stamp < asked or one.meta.size > row.size):
                 self._move(row, one.meta)
 
-    def _add(self, scope: _Scope, rows: dict[str, R], one: ListedObject) -> None:
+    def _add(self, scope: Scope, rows: dict[str, R], one: ListedObject) -> None:
         name = (scope.bucket, one.key)
         if name in self._refused:
             return
@@ -406,7 +406,7 @@ class Census(Generic[R]):
 
 
 @dataclass(slots=True, eq=False)
-class _Scope:
+class Scope:
     """What one listing is of, or one HEAD where `single`: `prefix` is then the key.
 
     `flat`: only what has no further slash behind the prefix. `name` says all of it, for people and to know it again.
@@ -428,7 +428,8 @@ class _Scope:
     _regex: re.Pattern[str] | None = None
 
     @classmethod
-    def of(cls, address: Address, until: float = math.inf) -> _Scope:
+    def of(cls, address: Address, until: float = math.inf) -> Scope:
+        """All that `address` names, which holds no time."""
         key = address.ref.key
         single = not (address.pattern or address.prefix)
         prefix = literal_prefix(key) if address.pattern else key
@@ -438,9 +439,11 @@ class _Scope:
 
     @property
     def ref(self) -> ObjectRef:
+        """The object, of a single one."""
         return ObjectRef(self.bucket, self.prefix, self.scheme)
 
     def ask(self, lister: Lister, token: str | None) -> Awaitable[ListPage]:
+        """The page that `token` stands for. Raises what the lister raises."""
         delimiter = "/" if self.flat else ""
         return lister.list_objects(self.bucket, self.prefix, delimiter=delimiter, continuation_token=token)
 
@@ -451,23 +454,25 @@ class _Scope:
         return not key.endswith("/") and self._regex.fullmatch(key) is not None
 
     def names(self, ref: ObjectRef) -> bool:
+        """Whether an address names the object, wherever it is."""
         return (ref.scheme, ref.bucket) == (self.scheme, self.bucket) and self.matches(ref.key)
 
-    def covers(self, other: _Scope) -> bool:
+    def covers(self, other: Scope) -> bool:
         """Whether this listing shows all that `other` would."""
         if self.single or (self.scheme, self.bucket) != (other.scheme, other.bucket):
             return False
         rest = other.prefix[len(self.prefix) :]
         return other.prefix.startswith(self.prefix) and (not self.flat or (other.flat and "/" not in rest))
 
-    def include(self, other: _Scope) -> None:
+    def include(self, other: Scope) -> None:
+        """Stand for `other` as well, which this covers."""
         self.name = f"{self.name} {other.name}"
         self.expression = f"(?:{self.expression})|(?:{other.expression})"
 
 
-def _merged(scopes: Iterable[_Scope]) -> list[_Scope]:
+def _merged(scopes: Iterable[Scope]) -> list[Scope]:
     """As few listings as show the same. One that covers another sorts before it."""
-    kept: list[_Scope] = []
+    kept: list[Scope] = []
     names: set[str] = set()
     for scope in sorted(scopes, key=lambda one: (one.bucket, one.prefix, one.flat, one.single, one.name)):
         if scope.name in names:
@@ -482,7 +487,7 @@ def _merged(scopes: Iterable[_Scope]) -> list[_Scope]:
 
 
 async def _walk(
-    scope: _Scope,
+    scope: Scope,
     ask: Callable[[str | None], Awaitable[ListPage]],
     show: Callable[[ListPage, int], None],
     most: float = math.inf,
@@ -510,7 +515,7 @@ async def _walk(
         token = page.next_token
 
 
-def _check_page(scope: _Scope, page: ListPage, last: str) -> str:
+def _check_page(scope: Scope, page: ListPage, last: str) -> str:
     """The last name of `page`, which must come behind `last`. Raises ProtocolError for another order or prefix."""
     names = [one.key for one in page.objects]
     if page.prefixes:
@@ -554,7 +559,7 @@ class _Partitions:
         self._address = address
         self._look_back = look_back
         self._unit = max(("%Y", "%m", "%d", "%H").index(match[0]) for match in _DIRECTIVE.finditer(address.ref.key))
-        self._open: dict[datetime, _Scope] = {}
+        self._open: dict[datetime, Scope] = {}
         self._last: float | None = None
         self.first = True
         self.resting = self._any_time()
@@ -568,11 +573,11 @@ class _Partitions:
     def same(self, other: _Partitions) -> bool:
         return (self._address, self._look_back) == (other._address, other._look_back)
 
-    def adopted(self, scope: _Scope) -> _Scope:
+    def adopted(self, scope: Scope) -> Scope:
         """Where a row of `scope` belongs, whose key the pattern matches."""
         return scope if scope in self._open.values() else self.resting
 
-    def due(self, now: float) -> list[_Scope]:
+    def due(self, now: float) -> list[Scope]:
         """What is to be listed at `now`, the newest first."""
         since = (now if self._last is None else min(now, self._last)) - self._look_back
         oldest, moment = self._floor(since), self._floor(now)
@@ -587,25 +592,25 @@ class _Partitions:
         self._open = {moment: self._open[moment] for moment in sorted(newest.values(), reverse=True)}
         return list(self._open.values())
 
-    def close(self, now: float, this_round: int) -> list[_Scope]:
+    def close(self, now: float, this_round: int) -> list[Scope]:
         """Those that were listed whole in `this_round`, after their time; they are not due again."""
         whole = [moment for moment, scope in self._open.items() if scope.complete_in == this_round]
         found_all = len(whole) == len(self._open)
         closed = [self._open.pop(moment) for moment in whole if self._open[moment].until <= now]
         return [*closed, self.resting] if found_all else closed
 
-    def _any_time(self) -> _Scope:
+    def _any_time(self) -> Scope:
         digits = {"%Y": "[0-9]" * 4}
         key = _DIRECTIVE.sub(lambda match: digits.get(match[0], "[0-9]" * 2), self._address.ref.key)
         key += "**" if self._address.prefix else ""
         address = replace(self._address, ref=replace(self._address.ref, key=key), pattern=True, prefix=False)
-        return _Scope.of(address, -math.inf)
+        return Scope.of(address, -math.inf)
 
-    def _scope(self, moment: datetime) -> _Scope:
+    def _scope(self, moment: datetime) -> Scope:
         key = _DIRECTIVE.sub(lambda match: moment.strftime(match[0]).rjust(2, "0"), self._address.ref.key)
         end = (self._following(moment) - _EPOCH).total_seconds()
         address = replace(self._address, ref=replace(self._address.ref, key=key))
-        scope = _Scope.of(address, end + self._look_back)
+        scope = Scope.of(address, end + self._look_back)
         scope.first = self.first and self._last is None
         return scope
 

@@ -198,7 +198,7 @@ class Fleet:
             if group.sequence and before.sequence and group.poll_max == before.poll_max:
                 self._sequence = ordered
             elif self._sequence is not None:
-                self._order(self._census)
+                self._order(row for row in self._census if not row.ignored)
             self._release(gone, "config")
             self._tally.listing_error = None
             for row in self._tally.failed():

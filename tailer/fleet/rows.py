@@ -10,7 +10,7 @@ from tailer.discovery import Row
 
 if TYPE_CHECKING:
     from tailer.core.position import ObjectMeta
-    from tailer.discovery import _Scope
+    from tailer.discovery import Scope
     from tailer.errors import TailerError
 
 Phase = Literal["resting", "waiting", "visiting"]
@@ -88,7 +88,7 @@ class FleetRow(Row):
 
     __slots__ = ("again", "due", "leaving", "mark", "phase", "pulse", "read")
 
-    def __init__(self, scope: _Scope, key: str, meta: ObjectMeta) -> None:
+    def __init__(self, scope: Scope, key: str, meta: ObjectMeta) -> None:
         super().__init__(scope, key, meta)
         self.mark = _START
         self.read = 0

@@ -24,7 +24,7 @@ def test_the_objects_come_one_after_the_other_as_people_count(world: World) -> N
         return [name.encode() for name in names]
 
     async def play() -> None:
-        group = world.group("app-*.log", sequence=True, poll_max=0.2)
+        group = world.group("app-*.log", sequence=True, poll_max=0.06)
         for name in names[:12]:
             world.append(name, name.encode() + b"\n")
         async with world.follow(group):
