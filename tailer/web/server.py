@@ -77,6 +77,7 @@ class Port:
         self._listeners = 0
         self._latest = (-math.inf, b"")  # an event, and when it was made
         self._closing = asyncio.Event()
+        self._listener: asyncio.Server | None = None
         self._page = _read_page()
         self._runner = web.AppRunner(
             self._application(hints),
@@ -104,8 +105,10 @@ class Port:
     async def open(self, host: str, port: int) -> int:
         """Accept connections; which port it is, for port 0. Raises ConfigError when the address cannot be had."""
         await self._runner.setup()
+        protocol = self._runner.server
+        assert protocol is not None
         try:
-            await web.TCPSite(self._runner, host, port).start()
+            self._listener = await asyncio.get_running_loop().create_server(protocol, host, port)
         except OSError as error:
             await self._runner.cleanup()
             where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -115,11 +118,19 @@ class Port:
     @property
     def port(self) -> int:
         """The number of the open port."""
-        return int(self._runner.addresses[0][1])
+        assert self._listener is not None
+        return int(self._listener.sockets[0].getsockname()[1])
 
     async def close(self) -> None:
         """Stop serving; who listens to events is told that it is over."""
         self._closing.set()
+        if self._listener is not None:
+            loop = asyncio.get_running_loop()
+            for listening in self._listener.sockets:
+                loop.remove_reader(listening.fileno())
+            # A connection accepted a moment ago still gets its transport now; asyncio forgets one of a closed server.
+            await asyncio.sleep(0)
+            self._listener.close()
         await self._runner.cleanup()
 
     # --- what is served

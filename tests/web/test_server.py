@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import json
 import logging
@@ -184,6 +185,28 @@ def test_closing_the_port_ends_the_listening_at_once(served: MadeUp) -> None:
     assert time.monotonic() - begun < 5
     assert b"data: " in response.read()
     connection.close()
+
+
+@pytest.mark.parametrize("steps", range(4))
+def test_a_connection_that_comes_while_the_port_closes_is_closed_too(steps: int) -> None:
+    """Whether the loop knows of it yet, has accepted it, or given it to the port already."""
+
+    async def main() -> list[dict[str, object]]:
+        complaints: list[dict[str, object]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        port = await serve(MadeUp(), "127.0.0.1", 0)
+        connections = [socket.create_connection(("127.0.0.1", port.port)) for _ in range(5)]
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        await port.close()
+        for connection in connections:
+            connection.settimeout(20)
+            with contextlib.suppress(ConnectionResetError):
+                assert connection.recv(1) == b""
+            connection.close()
+        return complaints
+
+    assert asyncio.run(main()) == []
 
 
 # --- hints
