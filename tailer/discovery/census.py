@@ -1,26 +1,20 @@
-"""Which objects there are: what an address names now, and what has changed about a whole group of objects.
-
-One page of a listing (ListObjectsV2) tells size, ETag and Last-Modified of a thousand objects, for one request: a
-`Census` takes it again and again and says what is new, what moved and what went, so that an object at rest costs no
-request of its own. docs/discovery.md has the rules and what they cost.
-"""
+"""The census of a group: its objects as rows, taken again and again from listings, and what changed in between."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import random
-import re
 from collections import deque
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from itertools import count
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from tailer.core.position import ObjectRef
 from tailer.core.schedule import back_off
-from tailer.errors import AddressError, ConfigError, ObjectNotFound, ProtocolError, TailerError
-from tailer.oss.address import check_key, glob_regex, literal_prefix
+from tailer.discovery.partitions import Partitions, is_partitioned
+from tailer.discovery.scope import Lister, Scope, merged, tick, too_many, walk
+from tailer.errors import AddressError, ObjectNotFound, TailerError
+from tailer.oss.address import check_key
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -32,23 +26,8 @@ if TYPE_CHECKING:
 _LISTS_AT_ONCE = 4
 _HEADS_AT_ONCE = 16
 _ATTEMPTS = 4  # at one page: a listing of a hundred pages would else hardly ever be complete in bad weather
-_EMPTY_PAGES = 1000  # that follow each other and say nothing but "go on"
-_MOST_PARTITIONS = 1000  # of one pattern: each is a listing of its own, every time
-_AHEAD = 86400.0  # seconds: how far a partition may lie in the future, after a clock was set back, and still be listed
-
-_tick = count(1).__next__  # what was asked before what: larger is later
 
 _Result = TypeVar("_Result")
-
-
-class Lister(Protocol):
-    """Who lists a bucket, a page at a time."""
-
-    async def list_objects(
-        self, bucket: str, prefix: str = "", *, delimiter: str = "", continuation_token: str | None = None
-    ) -> ListPage:
-        """One page, in byte order of the keys. Raises BucketNotFound and whatever else the service refuses with."""
-        ...
 
 
 class Surveyor(Lister, Protocol):
@@ -57,24 +36,6 @@ class Surveyor(Lister, Protocol):
     async def head(self, ref: ObjectRef) -> ObjectMeta:
         """The object's metadata. Raises ObjectNotFound and whatever else the service refuses with."""
         ...
-
-
-async def matching_objects(lister: Lister, address: Address) -> list[ObjectRef]:
-    """The objects that `address` names, in byte order of their keys; of one that is no pattern, that object.
-
-    The "folders" that consoles make, empty objects named ``…/``, are left out. Raises what the lister raises, and
-    ProtocolError for a listing that cannot be right.
-    """
-    scope = Scope.of(address)
-    if scope.single:
-        return [address.ref]
-    found: list[ObjectRef] = []
-
-    def collect(page: ListPage, _: int) -> None:
-        found.extend(replace(address.ref, key=row.key) for row in page.objects if scope.matches(row.key))
-
-    await _walk(scope, lambda token: scope.ask(lister, token), collect)
-    return found
 
 
 class Row:
@@ -105,7 +66,7 @@ class Row:
 
     def saw(self, meta: ObjectMeta) -> None:
         """A reader has seen the object like this: a listing that says the same is no news, nor one asked for before."""
-        self._stamp = _tick()
+        self._stamp = tick()
         self._note(meta)
 
     def _note(self, meta: ObjectMeta) -> None:
@@ -185,7 +146,7 @@ class Census(Generic[R]):
         self._moved: dict[R, None] = {}
         self._changes: Changes[R] = Changes()
         self._lists: list[Scope] = []
-        self._partitions: list[_Partitions] = []
+        self._partitions: list[Partitions] = []
         self._configure(addresses, look_back, ignore_older, max_objects)
 
     def __len__(self) -> int:
@@ -244,10 +205,10 @@ class Census(Generic[R]):
         self, addresses: Iterable[Address], look_back: float, ignore_older: float | None, max_objects: int
     ) -> None:
         addresses = list(addresses)
-        partitions = [_Partitions(address, look_back) for address in addresses if _is_partitioned(address)]
+        partitions = [Partitions(address, look_back) for address in addresses if is_partitioned(address)]
         known = {scope.name: scope for scope in self._lists}
-        merged = _merged(Scope.of(address) for address in addresses if not _is_partitioned(address))
-        self._lists = [known.get(scope.name, scope) for scope in merged]
+        scopes = merged(Scope.of(address) for address in addresses if not is_partitioned(address))
+        self._lists = [known.get(scope.name, scope) for scope in scopes]
         self._partitions = [next((one for one in self._partitions if one.same(new)), new) for new in partitions]
         if self._round:
             for scope in self._lists:
@@ -287,12 +248,12 @@ class Census(Generic[R]):
         def ask(token: str | None) -> Awaitable[ListPage]:
             return self._patiently(lambda: scope.ask(self._surveyor, token))
 
-        await _walk(scope, ask, lambda page, asked: self._show(scope, page.objects, asked), self._max_objects)
+        await walk(scope, ask, lambda page, asked: self._show(scope, page.objects, asked), self._max_objects)
 
     async def _look(self, scope: Scope) -> None:
         from tailer.oss.messages import ListedObject
 
-        asked = _tick()
+        asked = tick()
         try:
             meta = await self._patiently(lambda: self._surveyor.head(scope.ref))
         except ObjectNotFound:
@@ -343,7 +304,7 @@ class Census(Generic[R]):
             self._changes.refused.append(error)
             return
         if self._count >= self._max_objects:
-            self._changes.errors[scope.name] = _too_many(self._max_objects)
+            self._changes.errors[scope.name] = too_many(self._max_objects)
             return
         row = rows[one.key] = self._make(scope, one.key, one.meta)
         self._count += 1
@@ -402,227 +363,5 @@ class Census(Generic[R]):
         return changes
 
 
-# --- one listing
-
-
-@dataclass(slots=True, eq=False)
-class Scope:
-    """What one listing is of, or one HEAD where `single`: `prefix` is then the key.
-
-    `flat`: only what has no further slash behind the prefix. `name` says all of it, for people and to know it again.
-    `until`, seconds since 1970: when nothing in it can change any more. `complete_in`: the last round that brought
-    all of it. `first`: what its first complete round brings was there before us.
-    """
-
-    scheme: str
-    bucket: str
-    prefix: str
-    flat: bool
-    single: bool
-    name: str
-    expression: str
-    until: float = math.inf
-    complete_in: int = 0
-    first: bool = True
-    absent: bool = False
-    _regex: re.Pattern[str] | None = None
-
-    @classmethod
-    def of(cls, address: Address, until: float = math.inf) -> Scope:
-        """All that `address` names, which holds no time."""
-        key = address.ref.key
-        single = not (address.pattern or address.prefix)
-        prefix = literal_prefix(key) if address.pattern else key
-        flat = single or (address.pattern and "/" not in key[len(prefix) :] and "**" not in key)
-        expression = glob_regex(key).pattern if address.pattern else re.escape(key) + ("" if single else ".*")
-        return cls(address.ref.scheme, address.ref.bucket, prefix, flat, single, str(address), expression, until)
-
-    @property
-    def ref(self) -> ObjectRef:
-        """The object, of a single one."""
-        return ObjectRef(self.bucket, self.prefix, self.scheme)
-
-    def ask(self, lister: Lister, token: str | None) -> Awaitable[ListPage]:
-        """The page that `token` stands for. Raises what the lister raises."""
-        delimiter = "/" if self.flat else ""
-        return lister.list_objects(self.bucket, self.prefix, delimiter=delimiter, continuation_token=token)
-
-    def matches(self, key: str) -> bool:
-        """Whether an address names the object, which is in the listing. Console "folders" are no objects to us."""
-        if self._regex is None:
-            self._regex = re.compile(self.expression, re.DOTALL)
-        return not key.endswith("/") and self._regex.fullmatch(key) is not None
-
-    def names(self, ref: ObjectRef) -> bool:
-        """Whether an address names the object, wherever it is."""
-        return (ref.scheme, ref.bucket) == (self.scheme, self.bucket) and self.matches(ref.key)
-
-    def covers(self, other: Scope) -> bool:
-        """Whether this listing shows all that `other` would."""
-        if self.single or (self.scheme, self.bucket) != (other.scheme, other.bucket):
-            return False
-        rest = other.prefix[len(self.prefix) :]
-        return other.prefix.startswith(self.prefix) and (not self.flat or (other.flat and "/" not in rest))
-
-    def include(self, other: Scope) -> None:
-        """Stand for `other` as well, which this covers."""
-        self.name = f"{self.name} {other.name}"
-        self.expression = f"(?:{self.expression})|(?:{other.expression})"
-
-
-def _merged(scopes: Iterable[Scope]) -> list[Scope]:
-    """As few listings as show the same. One that covers another sorts before it."""
-    kept: list[Scope] = []
-    names: set[str] = set()
-    for scope in sorted(scopes, key=lambda one: (one.bucket, one.prefix, one.flat, one.single, one.name)):
-        if scope.name in names:
-            continue
-        names.add(scope.name)
-        wider = next((one for one in kept if one.covers(scope)), None)
-        if wider is None:
-            kept.append(scope)
-        else:
-            wider.include(scope)
-    return kept
-
-
-async def _walk(
-    scope: Scope,
-    ask: Callable[[str | None], Awaitable[ListPage]],
-    show: Callable[[ListPage, int], None],
-    most: float = math.inf,
-) -> None:
-    """Hand page after page to `show`, each with the tick at which it was asked for.
-
-    Raises ProtocolError for a page that does not follow the one before, ConfigError after twice `most` keys: what is
-    new is in the way of what is known, and hides no change of it.
-    """
-    token: str | None = None
-    last, keys, empty = "", 0, 0
-    while True:
-        asked = _tick()
-        page = await ask(token)
-        last = _check_page(scope, page, last)
-        keys += len(page.objects)
-        empty = 0 if page.objects or page.prefixes else empty + 1
-        if keys > 2 * most:
-            raise _too_many(most)
-        show(page, asked)
-        if page.next_token is None:
-            return
-        if page.next_token == token or empty > _EMPTY_PAGES:
-            raise ProtocolError("a listing that goes on for ever")
-        token = page.next_token
-
-
-def _check_page(scope: Scope, page: ListPage, last: str) -> str:
-    """The last name of `page`, which must come behind `last`. Raises ProtocolError for another order or prefix."""
-    names = [one.key for one in page.objects]
-    if page.prefixes:
-        names = sorted([*names, *page.prefixes])
-    for name in names:
-        if name <= last:
-            raise ProtocolError("a listing whose keys are not in order")
-        last = name
-    if names and not (names[0].startswith(scope.prefix) and last.startswith(scope.prefix)):
-        raise ProtocolError("a listing with keys that were not asked for")
-    return last
-
-
-def _too_many(most: float) -> ConfigError:
-    return ConfigError(f"more than {most} objects", hint="raise max_objects, or name fewer with a longer prefix")
-
-
 def _at_odds(one: object, other: object) -> bool:
     return one != other and one is not None and other is not None
-
-
-# --- partitions by time
-
-_DIRECTIVE = re.compile(r"%[YmdH]")
-_EPOCH = datetime(1970, 1, 1)
-
-
-def _is_partitioned(address: Address) -> bool:
-    return address.url is None and _DIRECTIVE.search(address.ref.key) is not None
-
-
-class _Partitions:
-    """The partitions of one pattern that can still change.
-
-    One is open from its beginning until `look_back` seconds after its end, and then for one more complete listing: no
-    outage, however long, closes what was not seen whole. `resting` is of the whole pattern and never asked for: rows
-    belong to it from a change of the configuration until a listing shows them again.
-    """
-
-    def __init__(self, address: Address, look_back: float) -> None:
-        self._address = address
-        self._look_back = look_back
-        self._unit = max(("%Y", "%m", "%d", "%H").index(match[0]) for match in _DIRECTIVE.finditer(address.ref.key))
-        self._open: dict[datetime, Scope] = {}
-        self._last: float | None = None
-        self.first = True
-        self.resting = self._any_time()
-        number = look_back / (366 * 86400, 31 * 86400, 86400, 3600)[self._unit]
-        if number > _MOST_PARTITIONS:
-            raise ConfigError(
-                f"{address}: a look-back of {look_back:.0f} s is {number:.0f} partitions, each a listing of its own: "
-                f"at most {_MOST_PARTITIONS}"
-            )
-
-    def same(self, other: _Partitions) -> bool:
-        return (self._address, self._look_back) == (other._address, other._look_back)
-
-    def adopted(self, scope: Scope) -> Scope:
-        """Where a row of `scope` belongs, whose key the pattern matches."""
-        return scope if scope in self._open.values() else self.resting
-
-    def due(self, now: float) -> list[Scope]:
-        """What is to be listed at `now`, the newest first."""
-        since = (now if self._last is None else min(now, self._last)) - self._look_back
-        oldest, moment = self._floor(since), self._floor(now)
-        while moment >= oldest and len(self._open) <= 2 * _MOST_PARTITIONS:
-            if moment not in self._open:
-                self._open[moment] = self._scope(moment)
-            moment = self._floor_of(moment - timedelta(seconds=1))
-        self._last = now
-        ahead = _EPOCH + timedelta(seconds=now + _AHEAD)
-        # Names come again where a pattern has no year, say: the newest is the one that stays open longest.
-        newest = {self._open[moment].name: moment for moment in sorted(self._open) if moment <= ahead}
-        self._open = {moment: self._open[moment] for moment in sorted(newest.values(), reverse=True)}
-        return list(self._open.values())
-
-    def close(self, now: float, this_round: int) -> list[Scope]:
-        """Those that were listed whole in `this_round`, after their time; they are not due again."""
-        whole = [moment for moment, scope in self._open.items() if scope.complete_in == this_round]
-        found_all = len(whole) == len(self._open)
-        closed = [self._open.pop(moment) for moment in whole if self._open[moment].until <= now]
-        return [*closed, self.resting] if found_all else closed
-
-    def _any_time(self) -> Scope:
-        digits = {"%Y": "[0-9]" * 4}
-        key = _DIRECTIVE.sub(lambda match: digits.get(match[0], "[0-9]" * 2), self._address.ref.key)
-        key += "**" if self._address.prefix else ""
-        address = replace(self._address, ref=replace(self._address.ref, key=key), pattern=True, prefix=False)
-        return Scope.of(address, -math.inf)
-
-    def _scope(self, moment: datetime) -> Scope:
-        key = _DIRECTIVE.sub(lambda match: moment.strftime(match[0]).rjust(2, "0"), self._address.ref.key)
-        end = (self._following(moment) - _EPOCH).total_seconds()
-        address = replace(self._address, ref=replace(self._address.ref, key=key))
-        scope = Scope.of(address, end + self._look_back)
-        scope.first = self.first and self._last is None
-        return scope
-
-    def _floor(self, seconds: float) -> datetime:
-        return self._floor_of(_EPOCH + timedelta(seconds=seconds))
-
-    def _floor_of(self, moment: datetime) -> datetime:
-        month = moment.month if self._unit >= 1 else 1
-        day = moment.day if self._unit >= 2 else 1
-        hour = moment.hour if self._unit >= 3 else 0
-        return moment.replace(month=month, day=day, hour=hour, minute=0, second=0, microsecond=0)
-
-    def _following(self, moment: datetime) -> datetime:
-        longest = (timedelta(days=366), timedelta(days=31), timedelta(days=1), timedelta(hours=1))[self._unit]
-        return self._floor_of(moment + longest)
