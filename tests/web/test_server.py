@@ -18,10 +18,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from tailer.errors import ConfigError
-from tailer.web import serve
+from tailer.web import serve, server
 from tailer.web.hints import MAX_BODY
 from tailer.web.server import MAX_LISTENERS, status_json
-from tests.made_up import MadeUp, open_port, service_status
+from tests.made_up import MadeUp, object_status, open_port, service_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -154,6 +154,20 @@ def test_listeners_that_went_make_room_and_cause_no_work(served: MadeUp, url: st
     wait_for(lambda: no_work_in(1.2, served))
 
 
+def test_a_listener_that_takes_nothing_is_given_up(served: MadeUp, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_WRITE_TIMEOUT", 0.2)
+    monkeypatch.setattr(server, "_TICK", 0.01)
+    monkeypatch.setattr(server, "MAX_LISTENERS", 1)
+    served.shown = service_status(objects=tuple(object_status(f"{number}.log") for number in range(500)))
+    with open_port(served) as url, socket.socket() as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        where = urlsplit(url)
+        deaf.connect((where.hostname, where.port))
+        deaf.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        wait_for(lambda: served.asked > 3)
+        wait_for(lambda: listen_and_go(url) == 200)
+
+
 def listen_and_go(url: str) -> int:
     connection = connect(url)
     connection.request("GET", "/events")
@@ -269,6 +283,18 @@ def test_a_hundred_megabytes_in_chunks_are_given_up_early(url: str) -> None:
         reader.join()
     assert answers[0].startswith(b"HTTP/1.1 413 ")
     assert sent < 50_000_000
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_BODY_TIMEOUT", 0.1)
+    connection = connect(url)
+    connection.putrequest("POST", "/hints")
+    connection.putheader("Content-Length", "10")
+    connection.endheaders(b"{")
+    answer = Answer(connection.getresponse())
+    connection.close()
+    assert (answer.status, answer.text) == (408, "the body did not come\n")
+    assert answer.headers["Connection"] == "close"
 
 
 def test_hints_can_be_left_out() -> None:
