@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import configparser
 import json
+import os
 import re
 import shutil
 import signal
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 import yaml
 
+import tailer.local
 from tailer.cli.service import _parser
 from tailer.configfile import ServiceConfig, find_problems, load_config
 from tests.containers import Container, Network
@@ -437,6 +439,47 @@ def test_systemd_understands_the_unit_and_finds_it_safe(tmp_path: Path) -> None:
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-300:]
+
+
+def system_calls(name: str) -> set[str]:
+    """The members of a set of systemd's, with those of the sets in it."""
+    done = subprocess.run(
+        ["systemd-analyze", "syscall-filter", name], capture_output=True, text=True, check=True, timeout=60
+    )
+    words = [line.strip() for line in done.stdout.splitlines()[1:]]
+    names = {word for word in words if word and not word.startswith(("#", "@"))}
+    return names.union(*(system_calls(word) for word in words if word.startswith("@")))
+
+
+def test_the_service_asks_for_no_system_call_that_the_unit_refuses(
+    unit: configparser.ConfigParser, tmp_path: Path
+) -> None:
+    if shutil.which("systemd-analyze") is None or shutil.which("strace") is None:
+        pytest.skip("systemd-analyze or strace is not installed")
+    assert unit["Service"]["SystemCallErrorNumber"] == "EPERM"
+    allowed, *refused = re.findall(r"^SystemCallFilter=(.*)$", UNIT.read_text(), re.MULTILINE)
+    assert (allowed, refused) == ("@system-service", ["~@privileged"])
+    config, used = tmp_path / "service.toml", tmp_path / "used"
+    config.write_text(
+        """checkpoint = "state.db"
+        server.listen = "127.0.0.1:0"
+        sinks.mirror = { type = "file", path = "mirror", fsync = "1s" }
+        groups.all = { objects = ["oss://logs/"], sink = "mirror" }"""
+    )
+    with tailer.local.running(["logs"]) as server:
+        server.store.append("logs", "log", 0, b"one\n")
+        with subprocess.Popen(
+            ["strace", "-f", "-qq", "-c", "-o", used, BINARIES / "oss-tailer", "run", config],
+            env={"PATH": os.environ["PATH"], **server.environment()}, stderr=subprocess.PIPE, text=True,
+        ) as tracer:  # fmt: skip
+            wait_for(lambda: tracer.poll() is not None or (tmp_path / "mirror" / "logs" / "log").exists())
+            (child,) = Path(f"/proc/{tracer.pid}/task/{tracer.pid}/children").read_text().split()
+            os.kill(int(child), signal.SIGTERM)
+            assert tracer.wait(60) == 0
+    calls = set(re.findall(r"^ *\d.* (\w+)$", used.read_text(), re.MULTILINE)) - {"total"}
+    assert "openat" in calls
+    # SQLite, and only for root, gives its files to the owner of the database.
+    assert calls - (system_calls("@system-service") - system_calls("@privileged")) <= {"fchown"}
 
 
 def test_the_unit_and_the_command_agree(unit: configparser.ConfigParser) -> None:
