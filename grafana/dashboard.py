@@ -538,7 +538,8 @@ DELIVERY = (
     ),
     graph(
         "Held in memory",
-        "Bytes of objects in memory, and how many there may be (buffer_bytes). At the limit, reading waits for sinks.",
+        "Bytes reserved for what is being read, and how many there may be (buffer_bytes). Each group has an equal "
+        "share, half of it for what one request brings, half for more; what finds no room waits.",
         "bytes",
         ("sum by (group) (oss_tail_buffered_bytes{%G})", "{{group}}"),
         ("sum(oss_tail_buffer_limit_bytes{%I})", "limit"),
