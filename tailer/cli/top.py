@@ -19,6 +19,7 @@ import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tailer.cli.messages import quote
+from tailer.cli.process import occupy_standard_descriptors
 from tailer.cli.progress import cells, human_size, shorten
 from tailer.errors import ConnectError, ProtocolError, TailerError, UsageError
 from tailer.status import GroupStatus, ObjectStatus, RequestStatus, ServiceStatus, SinkStatus
@@ -71,6 +72,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(options: argparse.Namespace) -> int:
     """The command; its exit status. Raises UsageError, ConnectError and ProtocolError."""
+    occupy_standard_descriptors()
     url = status_url(options.url)
     if options.once or not sys.stdout.isatty():
         lines = report(fetch(url), _WIDE, options.sort, blocks=_can_draw(sys.stdout.encoding))
@@ -440,7 +442,7 @@ def _terminal() -> Iterator[None]:
     signal.signal(signal.SIGWINCH, lambda *_: None)
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, lambda number, _: sys.exit(128 + number))
-    before = termios.tcgetattr(0) if sys.stdin.isatty() else None
+    before = termios.tcgetattr(0) if os.isatty(0) else None
     try:
         if before is not None:
             tty.setcbreak(0)
@@ -458,7 +460,7 @@ def _terminal() -> Iterator[None]:
 
 def _keys(awake: int) -> str:
     """The keys that were pressed, waiting until there is one, a status, or a window of another size."""
-    readable, _, _ = select.select([awake, *([0] if sys.stdin.isatty() else [])], [], [], _TICK)
+    readable, _, _ = select.select([awake, *([0] if os.isatty(0) else [])], [], [], _TICK)
     if awake in readable:
         os.read(awake, 4096)
     if 0 not in readable:

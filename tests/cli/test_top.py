@@ -251,11 +251,12 @@ def test_another_server_is_said_to_be_one(tmp_path_factory: pytest.TempPathFacto
 class Terminal:
     """The real command on a pseudo-terminal of 80 columns and 24 rows."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, keys: bool = True) -> None:
         self._leader, follower = pty.openpty()
         self.resize(24, 80)
         self.before = termios.tcgetattr(follower)
-        command = "import sys; from tailer.cli.service import main; sys.exit(main())"
+        command = "" if keys else "import os; os.close(0); "
+        command += "import sys; from tailer.cli.service import main; sys.exit(main())"
         self.process = subprocess.Popen(
             [sys.executable, "-c", command, "top", *arguments],
             stdin=follower,
@@ -338,6 +339,18 @@ def test_a_new_size_of_the_window_is_taken_at_once() -> None:
         shown.resize(10, 40)
         screen = shown.wait_for(lambda screen: screen.count("\n") == 9)
         assert max(map(cells, screen.splitlines())) <= 40
+
+
+def test_it_is_live_where_no_keys_can_be_pressed() -> None:
+    served = MadeUp(TROUBLE)
+    with open_port(served) as url:
+        shown = Terminal(url, keys=False)
+        try:
+            shown.wait_for(lambda screen: "Not well" in screen)
+            served.shown = service_status()
+            shown.wait_for(lambda screen: screen.startswith("All is well"))
+        finally:
+            shown.close()
 
 
 def test_a_service_that_went_is_waited_for() -> None:
