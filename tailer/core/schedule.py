@@ -10,6 +10,9 @@ from dataclasses import dataclass
 _FASTEST_POLL = 0.01
 _BACKOFF_BASE = 0.2
 _BACKOFF_LIMIT = 20.0
+_LOOKS_IN_A_GAP = 4
+_LOOKS_IN_VAIN = 2 * _LOOKS_IN_A_GAP
+_LOOKS_AT_A_STRANGER = 3
 _FIRST_WINDOW = 512 * 1024
 _SMALLEST_WINDOW = 64 * 1024
 # A window that takes less than this many seconds is limited by this machine, which more of them would not help.
@@ -30,6 +33,19 @@ class Pace:
         fastest = max(self.fastest, _FASTEST_POLL)
         steps = int(min(64, max(0, unchanged - self.patience // fastest)))
         return min(fastest * 1.5**steps, max(self.slowest, fastest))
+
+
+def next_look(unchanged: int, gap: float, fastest: float, slowest: float, listings: float) -> float | None:
+    """Seconds to the next look at an object that is one of many; None: leave it to the listings, `listings` apart.
+
+    The last `unchanged` looks found nothing new. `gap`: how far apart it grew lately, 0 where that is not known. It is
+    looked at four times in that time, but no more often than every `fastest`; once it has been still for twice as
+    long, each time half as long again, up to `slowest`.
+    """
+    patience = _LOOKS_IN_VAIN if gap else _LOOKS_AT_A_STRANGER
+    interval = max(fastest, gap / _LOOKS_IN_A_GAP) * 1.5 ** min(64, max(0, unchanged - patience))
+    interval = min(interval, max(fastest, slowest))
+    return interval if interval < listings else None
 
 
 def back_off(attempt: int, chance: float, at_least: float | None = None) -> float:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
+import math
 import random
 import time
 from itertools import chain, count
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 from tailer.core.events import Failed, Replaced, Rewound, Truncated
 from tailer.core.options import Follow, Integrity, Poll, TailOptions
 from tailer.core.position import Mark, Position
-from tailer.core.schedule import Pace, back_off
+from tailer.core.schedule import back_off, next_look
 from tailer.core.sequence import Sequence
 from tailer.discovery import Census
 from tailer.errors import CheckpointError, IntegrityError, ObjectReplaced, SinkError, TailerError
@@ -112,8 +113,7 @@ class Fleet:
     def _take_up(self, group: GroupConfig) -> None:
         self.group = group
         self._fields = {"group": group.name}
-        # Once as many seconds as between two listings went by without growth, the listings do as well.
-        self._pace = Pace(group.poll_min, max(group.poll_min, group.poll_max), patience=min(30.0, group.list_interval))
+        self._slowest = max(group.poll_min, group.poll_max)
         self._sequence: Sequence[FleetRow] | None = Sequence(group.poll_max) if group.sequence else None
 
     def _options(self, reserved: int, lane: Lane) -> TailOptions:
@@ -137,11 +137,11 @@ class Fleet:
         self._first = not await asyncio.to_thread(self._checkpoints.has_begun)
         try:
             async with asyncio.TaskGroup() as self._tasks:
-                loops = (self._list_for_ever(), self._tick_for_ever(), self._marks.run())
+                loops = (self._list_for_ever(), self._tick_for_ever())
                 self._loops = [self._tasks.create_task(loop) for loop in loops]
+                committing = self._tasks.create_task(self._marks.run())
                 await self._stopped.wait()
-                for task in self._loops:
-                    task.cancel()
+                committing.cancel()
         finally:
             self._tasks = None
             if not self._stopping:
@@ -227,7 +227,9 @@ class Fleet:
             if named:
                 self._list_now.set()
             return named
-        due = 0.0 if row.pulse is None else row.pulse.polled + self._pace.fastest
+        if self._is_final(row):
+            return True
+        due = 0.0 if row.pulse is None else row.pulse.polled + self.group.poll_min
         if due > time.monotonic():
             self._set_timer(row, due)
         else:
@@ -245,7 +247,7 @@ class Fleet:
             now = time.monotonic()
             # However long a listing takes, there is some air between two of them.
             pause = max(started + self.group.list_interval - now, (now - started) / 10)
-            await self._pause(self._list_now, pause, least=min(self._pace.fastest, pause))
+            await self._pause(self._list_now, pause, least=min(self.group.poll_min, pause))
             self._list_now.clear()
 
     async def _pause(self, event: asyncio.Event, seconds: float, *, least: float) -> None:
@@ -265,6 +267,7 @@ class Fleet:
         self._ignored = changes.ignored
         if not changes.errors:
             await self._complete(changes.count, seconds)
+        self._enqueue_current()
 
     def _note_errors(self, changes: Changes[FleetRow], seconds: float) -> None:
         tally, known = self._tally, self._tally.listing_error
@@ -358,7 +361,9 @@ class Fleet:
         self._enqueue_current()
 
     def _enqueue_current(self) -> None:
-        if self._sequence is not None and (current := self._sequence.current) is not None:
+        """Of a sequence: the one whose turn it is, unless that is known to be looked at later."""
+        current = None if self._sequence is None else self._sequence.current
+        if current is not None and current.phase == "resting" and not current.due and not self._is_final(current):
             self._enqueue(current)
 
     def _look_at(self, row: FleetRow) -> None:
@@ -403,7 +408,7 @@ class Fleet:
         """Visit it as soon as it is its turn."""
         if self._stopping or (row.leaving is not None and row not in self._leaving):
             return
-        if self._sequence is not None and self._sequence.current is not row:
+        if self._sequence is not None and (not self.ready or self._sequence.current is not row):
             return
         if row.phase == "visiting":
             row.again = True
@@ -560,24 +565,34 @@ class Fleet:
         elif row in self._leaving and not row.lag:
             self._release([row], "old")
         elif visit.missing:
-            self._set_next(row, self._pace.slowest)
+            self._set_next(row, self._slowest)
         elif self._sequence is not None and not row.lag:
             self._advance(self._sequence, visit, grew=grew)
-        elif not visit.sealed and self._stays_awake(row):
-            self._set_next(row, self._pace.after(row.awake().unchanged))
+        elif not visit.sealed and (delay := self._next_look(row)) is not None:
+            self._set_next(row, delay)
 
-    def _stays_awake(self, row: FleetRow) -> bool:
-        """Is it looked at before the next listing comes? One that lacks something is, whatever the listings say."""
-        pulse = row.awake()
-        return row.lag > 0 or (pulse.grown > 0 and self._pace.after(pulse.unchanged) < self.group.list_interval)
+    def _next_look(self, row: FleetRow) -> float | None:
+        """Seconds to the next look at it that no listing asks for; None: there is none."""
+        pulse, group = row.awake(), self.group
+        if row.lag:  # a listing and the object itself contradict each other
+            return next_look(pulse.unchanged, 0.0, group.poll_min, self._slowest, math.inf)
+        if pulse.grown:
+            delay = next_look(pulse.unchanged, pulse.gap, group.poll_min, self._slowest, group.list_interval)
+            if delay is not None:
+                return delay
+        if row.read > row.mark.delivered.offset:
+            # Whether the object was sealed, and its last record is over, no listing says.
+            return min(_LONG[1], self._slowest * 1.5 ** min(64, pulse.unchanged))
+        return None
 
     def _advance(self, sequence: Sequence[FleetRow], visit: Visit, *, grew: bool) -> None:
         """One of a sequence was read to its present end: the next may begin, or it is looked at again."""
         row = visit.row
         if sequence.looked(row, visit.began, time.monotonic(), grew=grew, sealed=visit.sealed):
             self._enqueue_current()
-        else:
-            self._set_next(row, self._pace.after(row.awake().unchanged))
+            return
+        pulse = row.awake()
+        self._set_next(row, next_look(pulse.unchanged, pulse.gap, self.group.poll_min, self._slowest, math.inf) or 0.0)
 
     def _set_next(self, row: FleetRow, delay: float) -> None:
         row.awake().interval = delay

@@ -43,6 +43,7 @@ class Marks:
         self._group = group
         self._noted: dict[ObjectRef, Mark] = {}
         self._since: float | None = None
+        self._committing: float | None = None
         self._bytes = 0
         self._something = asyncio.Event()
         self._much = asyncio.Event()
@@ -69,7 +70,8 @@ class Marks:
     @property
     def uncommitted(self) -> float:
         """Seconds since the oldest mark was noted that is not kept; 0 for none."""
-        return 0.0 if self._since is None else time.monotonic() - self._since
+        since = self._since if self._committing is None else self._committing
+        return 0.0 if since is None else time.monotonic() - since
 
     async def room(self) -> None:
         """Return when more may be delivered."""
@@ -108,7 +110,7 @@ class Marks:
             taken, since, length = self._noted, self._since, self._bytes
             if not taken:
                 return
-            self._noted, self._since, self._bytes = {}, None, 0
+            self._noted, self._since, self._bytes, self._committing = {}, None, 0, since
             self._something.clear()
             self._much.clear()
             try:
@@ -118,6 +120,8 @@ class Marks:
                 self._since, self._bytes = since, self._bytes + length
                 self._something.set()
                 raise
+            finally:
+                self._committing = None
             self._room.set()
 
     async def _commit(self, marks: dict[ObjectRef, Mark]) -> None:

@@ -62,13 +62,15 @@ class Pulse:
     """
 
     __slots__ = (
-        "delivered", "error", "error_at", "failures", "grown", "interval", "polled", "polled_at", "rates", "unchanged",
+        "delivered", "error", "error_at", "failures", "gap", "grown", "interval", "polled", "polled_at", "rates",
+        "unchanged",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.unchanged = 0
         self.failures = 0
         self.grown = 0.0
+        self.gap = 0.0
         self.polled = 0.0
         self.interval = 0.0
         self.delivered = 0

@@ -59,6 +59,9 @@ class Tally:
         self._pulses[row] = None
         pulse.polled, pulse.polled_at = now, time.time()
         if grew:
+            if pulse.grown:
+                gap = now - pulse.grown
+                pulse.gap = (pulse.gap + gap) / 2 if pulse.gap else gap
             pulse.grown, pulse.unchanged = now, 0
             pulse.delivered = delivered
             self._behind.pop(row, None)

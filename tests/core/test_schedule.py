@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailer.core.schedule import Pace, Readahead, back_off
+from tailer.core.schedule import Pace, Readahead, back_off, next_look
 
 KIB, MIB = 1024, 1024 * 1024
 
@@ -155,3 +155,67 @@ def test_the_depth_moves_in_steps_of_two(deepest: int) -> None:
         ahead.learn(64 * KIB, second, second + 0.5)
         seen.append(ahead.depth)
     assert all(b in (a, 2 * a, a // 2) for a, b in pairwise(seen))
+
+
+# --- one of many objects, on a clock of its own
+
+
+def looks(grows_every: float, seconds: float, *, fastest: float = 1.0, listings: float = 10.0) -> tuple[int, float]:
+    """How often an object is looked at by itself that grows so often, and how late its growth is seen at worst."""
+    now = grown = gap = worst = 0.0
+    unchanged = count = 0
+    pending: list[float] = []
+    growth, listing, look = grows_every, listings, float("inf")
+    while now < seconds:
+        now = min(growth, listing, look)
+        if now == growth:
+            pending.append(now)
+            growth += grows_every
+            continue
+        count += now == look
+        if now == look or pending:  # a listing of what has not moved is no look
+            if pending:
+                worst = max(worst, now - pending[0])
+                gap = ((gap + now - grown) / 2 if gap else now - grown) if grown else 0.0
+                grown, unchanged = now, 0
+            else:
+                unchanged += 1
+            pending.clear()
+            delay = next_look(unchanged, gap, fastest, 60.0, listings)
+            look = float("inf") if delay is None else now + delay
+        if now == listing:
+            listing += listings
+    return count, worst
+
+
+def test_a_hot_object_is_looked_at_every_second() -> None:
+    count, worst = looks(0.7, 1000)
+    assert count == pytest.approx(1000, rel=0.05)
+    assert worst < 11  # before the first listing knows of it
+    assert looks(0.7, 1000, listings=2.0)[1] < 3.5
+
+
+def test_an_object_that_grows_now_and_then_is_looked_at_a_few_times_between() -> None:
+    count, _ = looks(8.0, 10_000)
+    assert 2 * 1250 <= count <= 6 * 1250
+
+
+@pytest.mark.parametrize("grows_every", [60.0, 100.0, 1000.0])
+def test_an_object_that_grows_rarely_is_left_to_the_listings(grows_every: float) -> None:
+    """But for the first time, when nothing is known of it."""
+    assert looks(grows_every, 20 * grows_every)[0] <= 20
+
+
+def test_an_object_at_rest_is_left_to_the_listings() -> None:
+    delays = [next_look(unchanged, 0.0, 1.0, 60.0, 10.0) for unchanged in range(12)]
+    assert delays == [1.0, 1.0, 1.0, 1.0, 1.5, 2.25, 3.375, 5.0625, 7.59375, None, None, None]
+
+
+def test_no_look_is_needed_where_listings_come_as_often() -> None:
+    assert next_look(0, 0.5, 1.0, 60.0, 1.0) is None
+
+
+def test_nobody_waits_longer_than_the_slowest_poll() -> None:
+    assert next_look(10**6, 0.0, 1.0, 5.0, 10.0) == 5.0
+    assert next_look(10**6, 1e9, 1.0, 5.0, 10.0) == 5.0
+    assert next_look(0, 0.0, 9.0, 5.0, 10.0) == 9.0

@@ -240,6 +240,10 @@ class World:
                     running.cancel()
                     await asyncio.wait([running])
 
+    async def shows(self, key: str, text: bytes) -> None:
+        """Wait until the sink has just this of the object."""
+        await self.until(lambda: self.text(key) == text)
+
     async def until(self, is_so: Callable[[], object], seconds: float = 20.0) -> None:
         """Wait until `is_so`."""
         async with asyncio.timeout(seconds):

@@ -1,4 +1,4 @@
-"""Whatever happens, in whatever order, over real sockets: every object is delivered whole, and the marks tell the truth."""
+"""Whatever happens, over real sockets: every object is delivered whole, and the marks tell the truth."""
 
 from __future__ import annotations
 

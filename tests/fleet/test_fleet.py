@@ -3,16 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
+import pytest
+
+from tailer.checkpoints import Checkpoints, read_all
+from tailer.configfile import Limits
+from tailer.errors import BucketNotFound, CrcMissing, ObjectReplaced, SinkBusy
+from tailer.local import Fault
+
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from tailer.core.events import Batch
+    from tailer.core.position import Mark
     from tests.fleet.conftest import World
+
+LISTED = {"poll_min": 10.0, "poll_max": 10.0}
+"""Nobody is polled by himself: the listings tell of everything."""
+
+
+def play(what: Coroutine[None, None, None]) -> None:
+    asyncio.run(what)
+
+
+def marks(world: World) -> dict[str, Mark]:
+    return {one.ref.key: one.mark for one in read_all(world.path)}
 
 
 def test_a_group_is_followed_from_end_to_end(world: World) -> None:
-    """What is there, what grows, what comes later; and each growth costs one GET, no HEAD."""
+    """What is there, what grows, what comes later; and the marks say so."""
 
-    async def play() -> None:
+    async def follow() -> None:
         world.append("a", b"one\n")
         world.append("deep/b", b"eins\n")
         async with world.follow() as fleet:
@@ -23,8 +46,486 @@ def test_a_group_is_followed_from_end_to_end(world: World) -> None:
             status = fleet.status()
             assert fleet.ready
             assert (status.lag, status.delivered_bytes, status.listing_error) == (0, 16, None)
-            assert sum(status.objects.values()) == 3
-        assert world.requests["head"] == 0
+            assert status.objects == {"active": 0, "idle": 3, "missing": 0, "sealed": 0, "failed": 0}
+            assert fleet.problems(0.0) == []
         assert world.sink.gaps == 0
 
-    asyncio.run(play())
+    play(follow())
+    assert {key: mark.delivered.offset for key, mark in marks(world).items()} == {"a": 8, "deep/b": 5, "c": 3}
+    assert all(mark.verified == mark.delivered for mark in marks(world).values())
+
+
+# --- what it costs
+
+
+def test_a_growth_costs_one_get_and_what_rests_costs_nothing(world: World) -> None:
+    async def follow() -> None:
+        for number in range(20):
+            world.append(f"{number}", b"a line\n")
+        async with world.follow(world.group(**LISTED)) as fleet:
+            await world.until(lambda: world.sink.batches == 20)
+            assert world.requests["fetch"] == 20
+            for text in (b"a line\none\n", b"a line\none\ntwo\n", b"a line\none\ntwo\nthree\n"):
+                world.append("7", text[len(world.text("7")) :])
+                await world.shows("7", text)
+            before = world.requests["list_objects"]
+            await world.until(lambda: world.requests["list_objects"] >= before + 3)
+            assert (world.requests["fetch"], world.requests["head"]) == (23, 0)
+            assert fleet.status().objects["idle"] == 20
+
+    play(follow())
+
+
+def test_an_object_without_a_byte_costs_nothing(world: World) -> None:
+    async def follow() -> None:
+        world.append("empty", b"")
+        async with world.follow(world.group(**LISTED)):
+            await world.until(lambda: world.observer.listings >= 3)
+            assert world.requests["fetch"] == 0
+            world.append("empty", b"a line\n")
+            await world.until(lambda: world.text("empty") == b"a line\n")
+
+    play(follow())
+
+
+def test_what_grew_lately_is_polled_by_itself_and_then_left_to_the_listings(world: World) -> None:
+    """Between two listings, which are an hour apart, a hint wakes it; from then on it is looked at in time."""
+
+    async def follow() -> None:
+        world.append("hot", b"0\n")
+        world.append("cold", b"0\n")
+        group = world.group(list_interval=3600.0, poll_min=0.02, poll_max=7200.0)
+        async with world.follow(group) as fleet:
+            await world.until(lambda: world.text("hot") and world.text("cold"))
+            for number in range(1, 6):
+                world.append("hot", b"%d\n" % number)
+                await world.shows("hot", b"".join(b"%d\n" % one for one in range(number + 1)))
+            assert world.requests["list_objects"] == 1
+            hot = next(one for one in fleet.objects(10) if one.object.endswith("hot"))
+            assert (hot.position, hot.lag, hot.chain, hot.poll_interval) == (12, 0, "proven", 0.02)
+
+    play(follow())
+
+
+def test_a_poll_comes_later_and_later_until_the_listings_are_sooner(world: World) -> None:
+    async def follow() -> None:
+        world.append("a", b"0\n")
+        async with world.follow(world.group(list_interval=0.3, poll_min=0.05, poll_max=60.0)):
+            await world.until(lambda: world.text("a"))
+            before = world.observer.listings
+            await world.until(lambda: world.observer.listings >= before + 8)
+            polls = world.requests["fetch"]
+            await world.until(lambda: world.observer.listings >= before + 11)
+            # At first 0.05 s apart, four times, then 0.075, 0.11, 0.17, 0.25; the next would be 0.38.
+            assert polls == world.requests["fetch"] == 9
+
+    play(follow())
+
+
+def test_a_hint_is_not_believed_for_data_and_not_obeyed_without_measure(world: World) -> None:
+    async def follow() -> None:
+        world.append("a", b"0\n")
+        async with world.follow(world.group("a*", list_interval=3600.0, poll_min=0.2, poll_max=7200.0)) as fleet:
+            await world.until(lambda: world.text("a"))
+            assert not fleet.wake(world.ref("elsewhere"))
+            for _ in range(1000):
+                assert fleet.wake(world.ref("a"))
+            started = time.monotonic()
+            await world.until(lambda: world.requests["fetch"] >= 3)
+            assert time.monotonic() - started < 5
+            assert world.requests["fetch"] <= 4
+            world.append("a-new", b"1\n")
+            assert fleet.wake(world.ref("a-new"))
+            await world.until(lambda: world.text("a-new") == b"1\n")
+
+    play(follow())
+
+
+def test_after_a_restart_only_what_may_have_changed_is_looked_at(world: World) -> None:
+    """An object is at rest when its checkpoint is younger by more than two clocks can differ."""
+
+    async def follow() -> None:
+        for key in ("old", "new", "grown"):
+            world.append(key, b"0\n")
+        async with world.follow(world.group(**LISTED)):
+            await world.until(lambda: world.sink.batches == 3)
+        with Checkpoints.open(world.path, "web", owner="a test") as kept:
+            kept.commit({world.ref(key): marks(world)[key] for key in ("old", "grown")}, now=time.time() + 1000)
+        world.append("grown", b"1\n")
+        async with world.follow(world.group(**LISTED)):
+            await world.until(lambda: world.text("grown") == b"0\n1\n")
+            await world.until(lambda: world.observer.polls["unchanged"] == 1)
+            assert world.requests["fetch"] == 2
+
+    play(follow())
+
+
+# --- where it begins
+
+
+def test_the_end_is_where_it_begins_when_asked_to(world: World) -> None:
+    """Not a byte is read of what was there; what comes later, also while nobody looked, is read from byte 0."""
+
+    async def follow() -> None:
+        group = world.group(start="end")
+        world.append("there", b"old\n")
+        async with world.follow(group) as fleet:
+            await world.until(lambda: fleet.ready)
+            assert world.requests["fetch"] == 0
+        world.append("there", b"new\n")
+        world.append("later", b"one\n")
+        async with world.follow(group) as fleet:
+            await world.until(lambda: world.text("later") == b"one\n" and world.text("there").endswith(b"new\n"))
+            assert fleet.status().unproven > 0
+            assert next(one.chain for one in fleet.objects(9) if one.object.endswith("there")) == "unproven"
+        assert world.text("there") == b"\0\0\0\0new\n"
+
+    play(follow())
+    assert marks(world)["there"].delivered.offset == 8
+
+
+def test_a_group_that_began_without_objects_has_begun(world: World) -> None:
+    async def follow() -> None:
+        group = world.group(start="end")
+        async with world.follow(group) as fleet:
+            await world.until(lambda: fleet.ready)
+        world.append("later", b"one\n")
+        async with world.follow(group):
+            await world.until(lambda: world.text("later") == b"one\n")
+
+    play(follow())
+
+
+# --- what ends
+
+
+def test_a_sealed_object_is_finished(world: World) -> None:
+    async def follow() -> None:
+        world.append("a", b"0\nrest")
+        async with world.follow() as fleet:
+            await world.until(lambda: world.text("a") == b"0\n")
+            world.server.store.seal(world.bucket, "a", 6)
+            await world.until(lambda: world.text("a") == b"0\nrest")
+            assert fleet.status().objects["sealed"] == 1
+            fetched = world.requests["fetch"]
+            before = world.observer.listings
+            await world.until(lambda: world.observer.listings >= before + 3)
+            assert world.requests["fetch"] == fetched
+
+    play(follow())
+
+
+def test_a_record_that_has_not_ended_is_no_lag(world: World) -> None:
+    async def follow() -> None:
+        world.append("a", b"0\nbegun")
+        async with world.follow(world.group(**LISTED)) as fleet:
+            await world.until(lambda: world.text("a") == b"0\n")
+            await world.until(lambda: fleet.status().lag == 0)
+            assert fleet.status().objects["idle"] == 1
+            world.append("a", b" and ended\n")
+            await world.until(lambda: world.text("a") == b"0\nbegun and ended\n")
+
+    play(follow())
+
+
+def test_one_that_is_replaced_is_left_when_asked_to_and_the_others_go_on(world: World) -> None:
+    async def follow() -> None:
+        group = world.group(replaced="stop")
+        world.append("a", b"0\n")
+        world.append("b", b"0\n")
+        async with world.follow(group) as fleet:
+            await world.until(lambda: world.sink.batches == 2)
+            world.renew("a", b"another\n")
+            await world.until(lambda: fleet.status().objects["failed"] == 1)
+            world.append("a", b"grows\n")
+            world.append("b", b"1\n")
+            await world.until(lambda: world.text("b") == b"0\n1\n")
+            failed = fleet.objects(1)[0]
+            assert failed.state == "failed"
+            assert failed.chain == "broken"
+            assert "ObjectReplaced" in {type(error).__name__ for _, error in world.observer.errors}
+        async with world.follow(group) as fleet:  # a restart changes nothing about it
+            await world.until(lambda: fleet.status().objects["failed"] == 1)
+            assert world.text("a") == b"0\n"
+            await fleet.apply(world.group(replaced="restart"))
+            await world.until(lambda: world.text("a") == b"another\ngrows\n")
+
+    play(follow())
+    assert isinstance(world.observer.errors[0][1], ObjectReplaced)
+
+
+def test_one_that_went_is_dropped_and_its_checkpoint_is_kept_for_a_while(world: World) -> None:
+    async def follow() -> None:
+        world.append("a", b"0\n")
+        world.append("b", b"0\n")
+        async with world.follow() as fleet:
+            await world.until(lambda: world.sink.batches == 2)
+            world.server.store.delete(world.bucket, "a")
+            await world.until(lambda: world.observer.released["gone"] == 1)
+            assert sum(fleet.status().objects.values()) == 1
+        assert marks(world).keys() == {"a", "b"}
+        async with world.follow(world.group(keep_checkpoints=0.0)) as fleet:
+            await world.until(lambda: fleet.ready)
+        assert marks(world).keys() == {"b"}
+
+    play(follow())
+
+
+def test_one_that_comes_again_is_known_for_what_it_is(world: World) -> None:
+    """The same object again goes on; another one begins at 0."""
+
+    async def follow() -> None:
+        world.append("same", b"0\n1\n")
+        world.append("other", b"0\n1\n")
+        async with world.follow() as fleet:
+            await world.until(lambda: world.sink.batches == 2)
+            for key in ("same", "other"):
+                world.server.store.delete(world.bucket, key)
+            await world.until(lambda: world.observer.released["gone"] == 2)
+            world.append("same", b"0\n1\n2\n")
+            world.append("other", b"x\ny\nz\n")
+            await world.until(lambda: world.text("same") == b"0\n1\n2\n" and world.text("other") == b"x\ny\nz\n")
+            assert fleet.status().lag == 0
+        assert len(world.sink.data[world.ref("same")]) == 1
+        assert len(world.sink.data[world.ref("other")]) == 2
+
+    play(follow())
+
+
+# --- what goes wrong
+
+
+def test_an_object_that_cannot_be_read_fails_alone_until_it_moves(world: World) -> None:
+    async def follow() -> None:
+        world.server.faults.add(Fault("drop-header", key="a", bucket=world.bucket))
+        world.append("a", b"0\n")
+        world.append("b", b"0\n")
+        async with world.follow(world.group(**LISTED)) as fleet:
+            await world.until(lambda: fleet.status().objects["failed"] == 1 and world.text("b"))
+            assert isinstance(world.observer.errors[0][1], CrcMissing)
+            assert "CRC-64" in str(fleet.objects(1)[0].last_error)
+            world.server.faults.clear()
+            world.append("a", b"1\n")
+            await world.until(lambda: world.text("a") == b"0\n1\n")
+            assert fleet.status().objects["failed"] == 0
+
+    play(follow())
+
+
+def test_bad_weather_passes(world: World) -> None:
+    async def follow() -> None:
+        world.server.faults.add(Fault("status", operation="GetObject", bucket=world.bucket, status=503, count=7))
+        world.append("a", b"0\n")
+        async with world.follow():
+            await world.until(lambda: world.text("a") == b"0\n")
+        assert world.sink.gaps == 0
+
+    play(follow())
+
+
+def test_a_bucket_that_vanishes_takes_nothing_with_it(world: World) -> None:
+    """The listing fails and says so; nothing is dropped, and when the bucket is back all goes on."""
+
+    async def follow() -> None:
+        world.append("a", b"0\n")
+        async with world.follow() as fleet:
+            await world.until(lambda: world.text("a"))
+            world.server.faults.add(
+                Fault("status", status=404, code="NoSuchBucket", operation="ListObjects*", bucket=world.bucket)
+            )
+            await world.until(lambda: fleet.status().listing_error)
+            assert isinstance(world.observer.errors[-1][1], BucketNotFound)
+            await world.until(lambda: len(world.observer.errors) >= 3)
+            assert sum(fleet.status().objects.values()) == 1
+            assert world.bucket in fleet.problems(0.0)[0]
+            world.server.faults.clear()
+            world.append("a", b"1\n")
+            await world.until(lambda: world.text("a") == b"0\n1\n")
+            await world.until(lambda: fleet.status().listing_error is None)
+        assert not world.observer.released
+
+    play(follow())
+
+
+def test_a_clock_that_is_set_back_an_hour_does_nothing_bad(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, shift = time.time, 0.0
+
+    async def follow() -> None:
+        nonlocal shift
+        world.append("a", b"0\n")
+        async with world.follow(limits=Limits(daily_requests=1_000_000)) as fleet:
+            await world.until(lambda: world.text("a"))
+            shift = -3600.0
+            world.append("a", b"1\n")
+            world.append("b", b"0\n")
+            await world.until(lambda: world.text("a") == b"0\n1\n" and world.text("b") == b"0\n")
+            world.renew("b", b"another\n")
+            await world.until(lambda: world.text("b") == b"another\n")
+            assert fleet.problems(30.0) == []
+        assert world.sink.gaps == 0
+
+    monkeypatch.setattr(time, "time", lambda: real() + shift)
+    play(follow())
+
+
+# --- fairness and back-pressure
+
+
+def test_one_that_never_ends_does_not_keep_the_others_waiting(world: World) -> None:
+    """Ten large objects with a slow sink, one of them growing as fast as it is read: small ones are not held up."""
+    small = [f"small/{number}" for number in range(40)]
+
+    async def grow(key: str, size: int) -> None:
+        while True:
+            await asyncio.to_thread(world.append, key, b"x" * (size - 1) + b"\n")
+            await asyncio.sleep(0.01)
+
+    async def follow() -> None:
+        for number in range(10):
+            world.append(f"large/{number}", (b"y" * 1023 + b"\n") * 4096)
+        for key in small:
+            world.append(key, b"0\n")
+        async with world.follow(drain=None) as fleet:
+            await world.until(lambda: fleet.ready)
+            growing = asyncio.create_task(grow("large/0", 1 << 20))
+            try:
+                for text in (b"0\n1\n", b"0\n1\n2\n", b"0\n1\n2\n3\n"):
+                    started = time.monotonic()
+                    for key in small:
+                        world.append(key, text[-2:])
+                    for key in small:
+                        await world.shows(key, text)
+                    assert time.monotonic() - started < 3.0
+                    assert fleet.status().buffered <= 32 << 20
+                await world.until(lambda: all(len(world.text(f"large/{n}")) == 4 << 20 for n in range(1, 10)))
+            finally:
+                growing.cancel()
+        assert world.sink.gaps == 0
+
+    play(follow())
+
+
+def test_many_new_objects_at_once(world: World) -> None:
+    """All are read, few at a time, and within what may be held in memory."""
+    number = 2000
+
+    async def follow() -> None:
+        async with world.follow(world.group(**LISTED)) as fleet:
+            await world.until(lambda: fleet.ready)
+            for one in range(number):
+                world.append(f"{one}", b"a line\n")
+            await world.until(lambda: world.sink.batches == number, 60.0)
+            assert world.sink.most_at_once <= 68
+            assert world.requests["fetch"] == number
+            assert world.observer.discovered == number
+
+    play(follow())
+    assert len(marks(world)) == number
+
+
+def test_a_sink_that_takes_nothing_holds_all_up_and_loses_nothing(world: World) -> None:
+    async def follow() -> None:
+        busy = True
+
+        def refuse(batch: Batch) -> None:
+            if busy:
+                raise SinkBusy("not now")
+
+        world.sink.refuse = refuse
+        for number in range(200):
+            world.append(f"{number}", b"a line\n")
+        async with world.follow() as fleet:
+            await world.until(lambda: world.sink.at_once == 64)
+            await world.until(lambda: fleet.status().objects["active"] == 200)
+            assert fleet.status().delivered_bytes == 0
+            assert fleet.problems(0.0)
+            busy = False
+            await world.until(lambda: world.sink.batches == 200)
+        assert world.sink.gaps == 0
+
+    play(follow())
+
+
+# --- reload and end
+
+
+def test_a_reload_does_not_disturb_what_has_not_changed(world: World) -> None:
+    async def follow() -> None:
+        world.append("a/1", b"0\n")
+        world.append("b/1", b"0\n")
+        world.append("c/1", b"0\n")
+        async with world.follow(world.group("a/*", "b/*", **LISTED)) as fleet:
+            await world.until(lambda: world.sink.batches == 2)
+            await fleet.apply(world.group("b/*", "c/*", **LISTED))
+            assert world.observer.released["config"] == 1
+            await world.until(lambda: world.text("c/1"))
+            assert world.requests["fetch"] == 3
+            world.append("a/1", b"1\n")
+            world.append("b/1", b"1\n")
+            await world.until(lambda: world.text("b/1") == b"0\n1\n")
+            assert world.text("a/1") == b"0\n"
+            await fleet.apply(world.group("*/*", **LISTED))
+            await world.until(lambda: world.text("a/1") == b"0\n1\n")  # from its checkpoint on
+        assert world.sink.gaps == 0
+        assert world.requests["fetch"] == 5
+
+    play(follow())
+
+
+def test_an_end_that_takes_too_long_breaks_off_and_loses_nothing(world: World) -> None:
+    async def follow() -> None:
+        world.append("a", b"0\n")
+        world.append("b", b"0\n")
+        world.sink.held = asyncio.Event()
+        async with world.follow(drain=None) as fleet:
+            await world.until(lambda: world.sink.at_once == 2)
+            assert await fleet.drain(0.1) == 2
+        world.sink.held = None
+        async with world.follow():
+            await world.until(lambda: world.text("a") == b"0\n" and world.text("b") == b"0\n")
+
+    play(follow())
+    assert {key: mark.delivered.offset for key, mark in marks(world).items()} == {"a": 2, "b": 2}
+
+
+def test_an_end_stops_a_long_delivery_at_its_next_batch(world: World) -> None:
+    async def follow() -> None:
+        world.append("a", (b"y" * 1023 + b"\n") * (32 << 10))
+        async with world.follow() as fleet:
+            await world.until(lambda: fleet.status().delivered_bytes > 0)
+        assert 0 < len(world.text("a")) == marks(world)["a"].delivered.offset
+        async with world.follow():
+            await world.until(lambda: len(world.text("a")) == 32 << 20)
+        assert world.sink.gaps == 0
+
+    play(follow())
+
+
+# --- a sequence
+
+
+def test_a_sequence_is_one_stream(world: World) -> None:
+    """In the order in which people count, the next one only when the one before is finished."""
+    order: list[str] = []
+
+    def note(batch: Batch) -> None:
+        order.append(batch.object.key)
+
+    async def follow() -> None:
+        world.sink.refuse = note
+        for number in (1, 2, 10):
+            world.append(f"app-{number}", b"%d\n" % number)
+        group = world.group("app-*", sequence=True, poll_max=0.3)
+        async with world.follow(group):
+            await world.until(lambda: len(order) == 3)
+            world.append("app-10", b"more\n")
+            await world.until(lambda: len(order) == 4)
+            world.append("app-11", b"11\n")
+            await world.until(lambda: len(order) == 5)
+        async with world.follow(group):
+            world.append("app-12", b"12\n")
+            world.append("app-11", b"11\n")
+            await world.until(lambda: len(order) == 7)
+
+    play(follow())
+    assert order == ["app-1", "app-2", "app-10", "app-10", "app-11", "app-11", "app-12"]

@@ -1,0 +1,112 @@
+"""Marks on their way into the checkpoints."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tailer.checkpoints import Checkpoints
+from tailer.core.position import Mark, ObjectRef, Position
+from tailer.errors import CheckpointError, SinkError, TailerError
+from tailer.fleet.marks import COMMIT_BYTES, Marks
+from tests.fleet.conftest import Observed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+A, B = ObjectRef("bucket", "a"), ObjectRef("bucket", "b")
+
+
+def at(offset: int) -> Mark:
+    return Mark.at(Position(offset, 7))
+
+
+async def ready() -> None:
+    """Nothing has to be made safe."""
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Iterator[Checkpoints]:
+    with Checkpoints.open(tmp_path / "state.db", "web", owner="a test") as kept:
+        yield kept
+
+
+def test_what_is_noted_is_kept_together(kept: Checkpoints) -> None:
+    observed = Observed()
+
+    async def note() -> None:
+        marks = Marks(kept, ready, observed, "web")
+        for offset in range(100):
+            marks.note(A, at(offset), 1)
+            marks.note(B, at(offset), 1)
+        assert marks.latest(A) == at(99)
+        assert marks.uncommitted > 0
+        committing = asyncio.create_task(marks.run())
+        while marks.uncommitted:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.01)
+        committing.cancel()
+
+    asyncio.run(note())
+    assert {one.ref: one.mark for one in kept.all()} == {A: at(99), B: at(99)}
+    assert observed.commits == 1
+
+
+def test_delivery_stands_still_where_too_much_is_not_kept(kept: Checkpoints) -> None:
+    async def note() -> None:
+        marks = Marks(kept, ready, Observed(), "web")
+        marks.note(A, at(1), 2 * COMMIT_BYTES)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await marks.room()
+        await marks.flush()
+        async with asyncio.timeout(5.0):
+            await marks.room()
+
+    asyncio.run(note())
+
+
+@pytest.mark.parametrize("error", [SinkError("no fsync"), CheckpointError("disk full")], ids=["sink", "checkpoint"])
+def test_what_could_not_be_kept_is_noted_still(
+    kept: Checkpoints, monkeypatch: pytest.MonkeyPatch, error: TailerError
+) -> None:
+    """And a newer mark is not overtaken by the one that failed."""
+
+    async def note() -> None:
+        async def sync() -> None:
+            if isinstance(error, SinkError):
+                raise error
+
+        marks = Marks(kept, sync, Observed(), "web")
+        marks.note(A, at(5))
+        if isinstance(error, CheckpointError):
+
+            def refuse(*_: object) -> None:
+                raise error
+
+            monkeypatch.setattr(kept, "commit", refuse)
+        with pytest.raises(type(error)):
+            await marks.flush()
+        assert marks.latest(A) == at(5)
+        marks.note(A, at(3))
+        monkeypatch.undo()
+        marks.sync = ready
+        await marks.flush()
+        assert marks.uncommitted == 0
+
+    asyncio.run(note())
+    assert kept.load(A) == at(3)
+
+
+def test_a_mark_that_goes_back_is_kept_at_once_and_not_undone(kept: Checkpoints) -> None:
+    async def note() -> None:
+        marks = Marks(kept, ready, Observed(), "web")
+        marks.note(A, at(100), 100)
+        await marks.keep(A, at(10))
+        assert kept.load(A) == at(10)
+        await marks.flush()
+
+    asyncio.run(note())
+    assert kept.load(A) == at(10)
