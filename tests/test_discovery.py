@@ -18,7 +18,8 @@ from tailer.core.ranges import ByteRange
 from tailer.discovery import Census, Row, matching_objects
 from tailer.errors import BucketNotFound, ConfigError, ObjectNotFound, ProtocolError, ServiceUnavailable, Throttled
 from tailer.local import Fault, running
-from tailer.oss.address import parse_address
+from tailer.oss import messages
+from tailer.oss.address import glob_regex, parse_address
 from tailer.oss.client import connect
 from tailer.oss.messages import ListedObject, ListPage
 
@@ -506,6 +507,50 @@ def test_other_addresses_do_not_disturb_what_they_still_name() -> None:
     assert told(take(census, NOW + 2 * DAY)) == NOTHING
 
 
+NAMES = ["a", "a/b", "a/b/c.log", "a/c.log", "a/d.txt", "ab", "ab/c.log", "b/2027/01/x", "b/2027/02", "b/x", "c"]
+ADDRESSES = [
+    "", "a*", "a/*", "a/**", "a/", "a/b", "a/b/", "a/*.log", "**.log", "*/*.log", "a?/**", "b/%Y/%m/*", "b/%Y/", "b/**",
+    "c", "[ab]",
+]  # fmt: skip
+
+
+def named(address: str, key: str) -> bool:
+    """By a plain reading of the rules; it is January 2027."""
+    address = address.replace("%Y", "2027").replace("%m", "01")
+    if address == "" or address.endswith("/"):
+        return key.startswith(address)
+    return glob_regex(address).fullmatch(key) is not None
+
+
+addresses = st.lists(st.sampled_from(ADDRESSES), min_size=1, max_size=6)
+
+
+@settings(max_examples=150)
+@given(st.sets(st.sampled_from(NAMES)), addresses, addresses)
+def test_any_addresses_name_what_each_of_them_names(keys: set[str], before: list[str], after: list[str]) -> None:
+    """Each object once, in no more listings than addresses; and so when they are changed, which disturbs nothing."""
+    bucket = Bucket()
+    for key in keys:
+        bucket.put(key)
+    census = census_of(bucket, *(f"oss://bucket/{one}" for one in before), look_back=3600.0)
+    first = {key for key in keys if any(named(one, key) for one in before)}
+    assert told(take(census)) == (sorted(first), [], [], [])
+    assert len(bucket.listed) + len(bucket.heads) <= len(set(before))
+    rows = {row.key: row for row in census}
+    second = {key for key in keys if any(named(one, key) for one in after)}
+    dropped = census.revise([parse_address(f"oss://bucket/{one}") for one in after], look_back=3600.0)
+    assert set(keys_of(dropped)) == first - second
+    assert told(take(census)) == (sorted(second - first), [], [], [])
+    assert {key: row for key, row in rows.items() if key in second} == {
+        row.key: row for row in census if row.key in first
+    }
+    for key in second:
+        bucket.put(key, 2)
+    assert told(take(census)) == ([], sorted(second), [], [])
+    bucket.objects.clear()
+    assert [told(take(census)) for _ in range(2)] == [NOTHING, ([], [], sorted(second), [])]
+
+
 # --- partitions by time
 
 
@@ -704,8 +749,14 @@ def against(server: LocalServer, act: Callable[[Client], Awaitable[None]]) -> No
     asyncio.run(main())
 
 
-def test_two_and_a_half_thousand_objects_over_real_sockets(server: LocalServer) -> None:
-    """Three requests tell of them all; what an append and a reader's GET say agrees with what the listing says."""
+def test_two_and_a_half_thousand_objects_over_real_sockets(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three requests tell of them all; what an append and a reader's GET say agrees with what the listing says.
+
+    Such listings are read the quick way.
+    """
+    monkeypatch.delattr(messages, "_listed")
     keys = [f"many/ä {number:04}.log" for number in range(2500)]
     for key in keys:
         server.store.append("bucket", key, 0, b"x")

@@ -204,7 +204,7 @@ class Census(Generic[R]):
     def _configure(
         self, addresses: Iterable[Address], look_back: float, ignore_older: float | None, max_objects: int
     ) -> None:
-        addresses = list(addresses)
+        addresses = list(dict.fromkeys(addresses))
         partitions = [Partitions(address, look_back) for address in addresses if is_partitioned(address)]
         known = {scope.name: scope for scope in self._lists}
         scopes = merged(Scope.of(address) for address in addresses if not is_partitioned(address))
