@@ -22,7 +22,7 @@ from tailer.checkpoints import Checkpoints
 from tailer.configfile import ServerConfig, load_config, service_settings
 from tailer.core.schedule import back_off
 from tailer.errors import ConfigError, OutputClosed, SinkError, TailerError
-from tailer.filechange import watching
+from tailer.filechange import stamp, watching
 from tailer.fleet import Fleet, Governor
 from tailer.oss.client import connect
 from tailer.outlets import open_outlet
@@ -114,6 +114,7 @@ class Service:
     # --- from the beginning to the end
 
     async def _begin(self) -> None:
+        self._seen = stamp(self._path)
         config = load_config(self._path)
         logs.set_up(config.log_format, config.log_level)
         self._config = replace(config, server=self._possible(config.server))
@@ -150,7 +151,7 @@ class Service:
     async def _until_stopped(self) -> None:
         tasks = [asyncio.create_task(one) for one in (self._reload_for_ever(), self._tick_for_ever())]
         try:
-            with watching(self._path, self.reload):
+            with watching(self._path, self.reload, self._seen):
                 self._notifier.ready()
                 await self._stopping.wait()
         finally:

@@ -36,13 +36,6 @@ poll_min = 0.1
 """
 
 
-def wait_for(is_so: Callable[[], object], what: str, seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, f"not in {seconds} s: {what}"
-        time.sleep(0.02)
-
-
 class World:
     """A server, a folder with a configuration, and processes that are ended at the end."""
 
@@ -89,6 +82,13 @@ class World:
         path = self.mirror / "logs" / key
         return path.read_bytes() if path.exists() else b""
 
+    def wait_for(self, is_so: Callable[[], object], what: str, seconds: float = 40.0) -> None:
+        deadline = time.monotonic() + seconds
+        while not is_so():
+            assert all(one.poll() is None for one in self.processes[-1:]), f"it ended before {what}:\n{self.said()}"
+            assert time.monotonic() < deadline, f"not in {seconds} s: {what}\n{self.said()}"
+            time.sleep(0.02)
+
     def said(self) -> str:
         return self.log.read_text() if self.log.exists() else ""
 
@@ -108,7 +108,7 @@ def test_a_signal_ends_it_when_all_is_delivered_and_committed(world: World, numb
     world.append("a.log", b"one\n")
     world.write(GROUP.format(name="web", sink="mirror"))
     process = world.start()
-    wait_for(lambda: world.mirrored("a.log") == b"one\n", "the first line")
+    world.wait_for(lambda: world.mirrored("a.log") == b"one\n", "the first line")
     process.send_signal(number)
     assert process.wait(30) == 0
     lines = world.said().splitlines()
@@ -126,13 +126,13 @@ def test_what_is_in_hand_and_takes_too_long_is_said_and_comes_again(world: World
     world.append("a.log", b"one\n")
     world.write(sink, GROUP.format(name="web", sink="slow"), head='drain = "200ms"')
     process = world.start()
-    wait_for(begun.exists, "the command")
+    world.wait_for(begun.exists, "the command")
     process.terminate()
     assert process.wait(30) == 1
     assert "nothing is lost" in world.said()
     world.write(GROUP.format(name="web", sink="mirror"))
     world.start()
-    wait_for(lambda: world.mirrored("a.log") == b"one\n", "the line that had not been delivered")
+    world.wait_for(lambda: world.mirrored("a.log") == b"one\n", "the line that had not been delivered")
 
 
 def test_a_port_that_is_taken_is_one_line_and_exit_status_2(world: World) -> None:
@@ -159,7 +159,7 @@ def test_a_second_one_on_the_same_group_is_refused_with_one_line(world: World) -
     world.append("a.log", b"one\n")
     world.write(GROUP.format(name="web", sink="mirror"))
     first = world.start()
-    wait_for(lambda: world.mirrored("a.log"), "the first one")
+    world.wait_for(lambda: world.mirrored("a.log"), "the first one")
     status, stderr = world.run()
     assert status == 1
     assert len(stderr.splitlines()) == 1
@@ -172,8 +172,8 @@ def test_the_log_is_json_and_the_port_is_told_when_that_is_asked_for(world: Worl
     world.append("a.log", b"one\n")
     world.write(GROUP.format(name="web", sink="mirror"), head='log_format = "json"', listen='"127.0.0.1:0"')
     process = world.start()
-    wait_for(lambda: '"url"' in world.said(), "the port")
-    wait_for(lambda: world.mirrored("a.log"), "the first line")
+    world.wait_for(lambda: '"url"' in world.said(), "the port")
+    world.wait_for(lambda: world.mirrored("a.log"), "the first line")
     lines = [json.loads(line) for line in world.said().splitlines()]
     url = next(line["url"] for line in lines if "url" in line)
     with urllib.request.urlopen(f"{url}healthz", timeout=10) as answer:
@@ -278,12 +278,12 @@ def test_kills_and_reloads_leave_mirrors_exact_and_lose_nothing_on_the_way_to_a_
                 process = world.start()
                 before = producer.appends
                 started = world.said().count("msg=started")
-                wait_for(lambda started=started: world.said().count("msg=started") > started, "a start")
+                world.wait_for(lambda started=started: world.said().count("msg=started") > started, "a start")
                 for _ in range(100):
                     process.send_signal(signal.SIGHUP)
                     time.sleep(0.002)
                 world.write(*tables, f"poll_max = {20 + number}\n")
-                wait_for(lambda before=before: producer.appends > before + 100, "some appends")
+                world.wait_for(lambda before=before: producer.appends > before + 100, "some appends")
                 time.sleep(chance.uniform(0.1, 0.6))
                 assert process.poll() is None, world.said()
                 process.kill()
@@ -291,8 +291,10 @@ def test_kills_and_reloads_leave_mirrors_exact_and_lose_nothing_on_the_way_to_a_
         for key in keys:
             world.append(key, b" the end\n")
         process = world.start()
-        wait_for(lambda: all(world.mirrored(key) == world.object(key) for key in keys), "mirrors that are the objects")
-        wait_for(
+        world.wait_for(
+            lambda: all(world.mirrored(key) == world.object(key) for key in keys), "mirrors that are the objects"
+        )
+        world.wait_for(
             lambda: all(receiver.data[f"oss://logs/{key}"] == world.object(key) for key in keys), "all of it posted"
         )
         process.terminate()
