@@ -12,6 +12,7 @@ import socket
 import sys
 import threading
 import time
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -21,7 +22,7 @@ from tailer.errors import ConfigError
 from tailer.web import serve, server
 from tailer.web.hints import MAX_BODY
 from tailer.web.server import MAX_LISTENERS, status_json
-from tests.made_up import MadeUp, object_status, open_port, service_status
+from tests.made_up import MadeUp, group_status, object_status, open_port, service_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -103,6 +104,12 @@ def test_what_json_has_no_number_for_is_null() -> None:
     text = status_json(service_status(now=math.inf, started_at=math.nan))
     assert json.loads(text)["now"] is None
     assert json.loads(text)["groups"][0]["lag"] == 1_500_000
+
+
+def test_a_status_may_hold_any_mapping_and_the_words_for_no_number() -> None:
+    group = group_status(name=":NaN", objects=MappingProxyType({"idle": 3}))
+    (shown,) = json.loads(status_json(service_status(groups=(group,))))["groups"]
+    assert (shown["name"], shown["objects"]) == (":NaN", {"idle": 3})
 
 
 def test_everything_may_be_asked_for_its_head_alone(url: str) -> None:
