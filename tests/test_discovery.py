@@ -239,6 +239,23 @@ def test_the_first_listing_knows_what_was_there_before() -> None:
     assert [(row.key, row.first) for row in take(census).new] == [("g", False)]
 
 
+def test_a_change_of_addresses_before_the_first_listing_ended_leaves_it_the_first() -> None:
+    """For the addresses that stay."""
+    bucket = Bucket()
+    bucket.put("a/1")
+    bucket.put("b/1")
+
+    def fail(_: str) -> None:
+        raise ServiceUnavailable("", status=503)
+
+    bucket.refuse = fail
+    census = census_of(bucket, "oss://bucket/a/*")
+    assert take(census).errors
+    census.revise([parse_address("oss://bucket/a/*"), parse_address("oss://bucket/b/*")])
+    bucket.refuse = lambda _: None
+    assert {row.key: row.first for row in take(census).new} == {"a/1": True, "b/1": False}
+
+
 def test_a_failed_listing_drops_nothing() -> None:
     """Not the rows of the pages that failed; those of another address are as always."""
     bucket = Bucket(size=1)

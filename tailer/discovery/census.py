@@ -208,13 +208,12 @@ class Census(Generic[R]):
         partitions = [Partitions(address, look_back) for address in addresses if is_partitioned(address)]
         known = {scope.name: scope for scope in self._lists}
         scopes = merged(Scope.of(address) for address in addresses if not is_partitioned(address))
+        for scope in scopes:
+            scope.first = self._round == 0
+        for one in partitions:
+            one.first = self._round == 0
         self._lists = [known.get(scope.name, scope) for scope in scopes]
-        self._partitions = [next((one for one in self._partitions if one.same(new)), new) for new in partitions]
-        if self._round:
-            for scope in self._lists:
-                scope.first = False
-            for one in self._partitions:
-                one.first = False
+        self._partitions = [next((old for old in self._partitions if old.same(one)), one) for one in partitions]
         self._ignore_older, self._max_objects = ignore_older, max_objects
 
     def _due(self, now: float) -> list[Scope]:
