@@ -66,13 +66,13 @@ class Prometheus:
         """The alerts that fire now."""
         return {one["labels"]["alertname"] for one in self.get("alerts")["alerts"] if one["state"] == "firing"}
 
-    def wait_for(self, missing: Callable[[], object], seconds: float = 60.0) -> None:
-        """Until nothing is missing any more; a test that waits in vain says what."""
+    def wait_for(self, missing: Callable[[], object], said: Callable[[], str] = str, seconds: float = 60.0) -> None:
+        """Until nothing is missing any more; who waits in vain is told what is, and what was `said`."""
         deadline = time.monotonic() + seconds
         while left := missing():
             assert self._process.poll() is None, "Prometheus has ended"
             if time.monotonic() > deadline:
-                pytest.fail(f"not there in {seconds} s: {left}")
+                pytest.fail(f"not there in {seconds} s: {left}\n{said()}")
             time.sleep(0.1)
 
 

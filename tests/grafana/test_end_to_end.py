@@ -25,7 +25,7 @@ from tests.grafana.test_alerts import ALERTS
 from tests.grafana.test_never_expected import EXPECTED_OF_BUGS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 CONFIGURATION = """
@@ -113,7 +113,7 @@ class Place:
         )  # fmt: skip
         jobs = {"oss-tailer": [f"127.0.0.1:{self.port}"], "oss-tail-canary": [f"127.0.0.1:{canary}"]}
         self.prometheus: Prometheus = stack.enter_context(running(folder, jobs))
-        self._stop = threading.Event()
+        self._stop, self._writing = threading.Event(), threading.Lock()
         producer = threading.Thread(target=self._produce)
         producer.start()
         stack.callback(producer.join)
@@ -129,10 +129,14 @@ class Place:
         (self.folder / "config.new").rename(self.folder / "config.toml")
 
     def append(self, key: str, data: bytes) -> None:
-        self._tools.append(key, data)
+        """To an object of the bucket. One writer at a time, since nothing lies between its length and the append."""
+        with self._writing:
+            self._tools.append(key, data)
 
     def replace(self, key: str, data: bytes) -> None:
-        self._tools.renew(key, data)
+        """An object by another one."""
+        with self._writing:
+            self._tools.renew(key, data)
 
     def _produce(self) -> None:
         """A line to each of three objects, five times a second."""
@@ -150,8 +154,12 @@ class Place:
             seen.update(self.prometheus.firing())
             return set(names) - seen
 
-        self.prometheus.wait_for(missing)
+        self.wait_for(missing)
         self.rung |= set(names)
+
+    def wait_for(self, missing: Callable[[], object]) -> None:
+        """Until nothing is missing any more; a test that waits in vain says what the service said."""
+        self.prometheus.wait_for(missing, said=lambda: self.service.stderr)
 
     @contextmanager
     def checkpoint_locked(self) -> Iterator[None]:
@@ -200,8 +208,8 @@ def cannot_be_listed(place: Place) -> None:
 def all_is_well(place: Place) -> None:
     panels = expressions()
     prometheus = place.prometheus
-    prometheus.wait_for(lambda: [title for title, text in panels.items() if not prometheus.values(text)])
-    prometheus.wait_for(lambda: prometheus.firing() - {"OssTailFollowsNothing"})
+    place.wait_for(lambda: [title for title, text in panels.items() if not prometheus.values(text)])
+    place.wait_for(lambda: prometheus.firing() - {"OssTailFollowsNothing"})
     place.wait_for_alerts("OssTailFollowsNothing")
 
 
