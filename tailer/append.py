@@ -327,20 +327,28 @@ class _Attempts:
 
     async def run(self, request: Callable[[], Awaitable[_Result]]) -> _Result:
         """What `request` gives, as soon as it does."""
+        failures = 0
         while True:
             try:
                 return await request()
             except TailerError as error:
                 if not error.retriable:
                     raise
-                await self.pause(error)
+                failures += 1
+                await self._wait(error, failures)
 
     async def pause(self, error: TailerError) -> None:
-        """Wait before the next attempt. Raises `error` when there is to be none."""
+        """Wait before the next attempt. Raises `error` when there is to be none.
+
+        Only these pauses grow longer by each other: a service that answered `run` after an outage is there again.
+        """
+        self._count += 1
+        await self._wait(error, self._count)
+
+    async def _wait(self, error: TailerError, failures: int) -> None:
         now = time.monotonic()
         self._since = now if self._since is None else self._since
-        self._count += 1
-        delay = back_off(self._count, random.random(), error.retry_after)
+        delay = back_off(failures, random.random(), error.retry_after)
         if now + delay > self._since + self._patience:
             raise error
         if self._on_trouble is not None:

@@ -319,6 +319,24 @@ def test_each_attempt_is_told_of_and_patience_ends(server: LocalServer) -> None:
     assert {type(error) for error in told} == {ServiceUnavailable}
 
 
+def test_what_an_outage_taught_to_wait_is_over_with_it(server: LocalServer) -> None:
+    """The longer and longer waits of the looks in between do not hold up the append, once they are answered."""
+    waits: list[tuple[str, float]] = []
+    server.faults.add(
+        Fault("status", operation=APPEND, code="InternalError", count=1),
+        Fault("status", operation="HeadObject", after=1, count=4),
+    )
+    write(
+        settings(server),
+        lambda writer: writer.append(b"x"),
+        on_trouble=lambda error, delay: waits.append((getattr(error, "code", ""), delay)),
+    )
+    *looks, (code, last) = waits
+    assert [delay <= 0.2 * 2**number for number, (_, delay) in enumerate(looks)] == [True] * 4
+    assert (code, last) == ("InternalError", pytest.approx(0.15, abs=0.051))
+    assert content(server) == b"x"
+
+
 def test_a_throttle_waits_as_long_as_it_was_asked_to(server: LocalServer) -> None:
     waits: list[float] = []
     fault = Fault("status", operation=APPEND, code="UploadTrafficRateLimitExceeded", delay_ms=400, count=1)
