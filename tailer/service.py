@@ -160,12 +160,22 @@ class Service:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _tick_for_ever(self) -> None:
-        """The manager that started us is told that all is in motion: this loop, and every group."""
+        """Whoever started us is told that all is in motion, this loop and every group, and how it is, in words."""
         pause = min(_TICK, (self._notifier.watchdog or _TICK) / 3)
-        while True:
-            await asyncio.sleep(pause)
-            if self._notifier.watchdog is not None and all(group.moves() for group in self._groups.values()):
+        said = ""
+        while self._notifier.listens:
+            if all(group.moves() for group in self._groups.values()):
                 self._notifier.alive()
+            if (words := self._in_words()) != said:
+                self._notifier.status(said := words)
+            await asyncio.sleep(pause)
+
+    def _in_words(self) -> str:
+        if problem := next(self._problems(), None):
+            return problem
+        groups = [group.status() for group in self._groups.values()]
+        objects, lag = sum(sum(one.objects.values()) for one in groups), sum(one.lag for one in groups)
+        return f"{_counted(objects, 'object')} in {_counted(len(groups), 'group')}, {_counted(lag, 'byte')} behind"
 
     async def _end(self) -> bool:
         """Deliver and commit what is in hand; whether there was time for it."""
@@ -493,6 +503,10 @@ class _Unheard:
 
 
 _UNHEARD = cast("Observer", _Unheard())
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 async def _close_all(sinks: Iterable[SinkOutlet]) -> None:

@@ -26,6 +26,11 @@ class Notifier:
         self._address = address.replace("@", "\0", 1) if address.startswith(("/", "@")) else None
         self.watchdog = _interval(environ) if self._address else None
 
+    @property
+    def listens(self) -> bool:
+        """Is there anybody to be told?"""
+        return self._address is not None
+
     def ready(self) -> None:
         """The service has started, or is done with reloading."""
         self._tell("READY=1")
@@ -39,8 +44,9 @@ class Notifier:
         self._tell("STOPPING=1")
 
     def alive(self) -> None:
-        """All is in motion."""
-        self._tell("WATCHDOG=1")
+        """All is in motion; nothing where the manager does not ask for it."""
+        if self.watchdog is not None:
+            self._tell("WATCHDOG=1")
 
     def status(self, text: str) -> None:
         """A line for people, which ``systemctl status`` shows."""

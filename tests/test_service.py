@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -470,32 +471,35 @@ def test_what_is_in_hand_when_it_is_told_to_end_at_once_comes_again(bench: Bench
 # --- systemd
 
 
-def test_systemd_hears_that_it_is_ready_alive_reloading_and_stopping(bench: Bench, tmp_path: Path) -> None:
+def test_systemd_hears_that_it_is_ready_alive_reloading_and_stopping_and_how_it_is(
+    bench: Bench, tmp_path: Path
+) -> None:
+    bench.append("a.log", b"one\n")
     bench.write(group("web", "oss://logs/*.log"))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.setblocking(False)
         heard: list[str] = []
 
-        def hears(message: str) -> bool:
-            try:
+        def listen() -> list[str]:
+            with contextlib.suppress(BlockingIOError):
                 while True:
                     heard.append(manager.recv(1000).decode().partition("\n")[0])
-            except BlockingIOError:
-                return message in heard
+            return heard
 
         async def run() -> None:
             environ = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "300000"}
             async with bench.running(Notifier(environ)) as service:
-                await until(lambda: hears("READY=1"))
-                await until(lambda: hears("WATCHDOG=1"))
+                await until(lambda: listen().count("WATCHDOG=1") >= 2)
+                await until(lambda: "STATUS=1 object in 1 group, 0 bytes behind" in listen())
                 service.reload()
-                await until(lambda: hears("RELOADING=1") and heard[-1] != "RELOADING=1")
-                await until(lambda: heard.count("READY=1") == 2 or hears("nothing"))
+                await until(lambda: listen().count("READY=1") == 2)
 
         asyncio.run(run())
-        hears("")
-        assert heard[-1] == "STOPPING=1" or "STOPPING=1" in heard
+        listen()
+    states = [message for message in heard if message.partition("=")[0] not in ("STATUS", "WATCHDOG")]
+    assert states == ["READY=1", "RELOADING=1", "READY=1", "STOPPING=1"]
+    assert heard[0] == "READY=1"
 
 
 def test_systemd_is_not_told_that_all_is_in_motion_when_a_group_stands_still(

@@ -26,7 +26,8 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[st
 
 def test_the_manager_hears_of_each_state(manager: tuple[str, socket.socket]) -> None:
     name, listening = manager
-    notifier = Notifier({"NOTIFY_SOCKET": name})
+    notifier = Notifier({"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "30000000"})
+    assert notifier.listens
     notifier.ready()
     notifier.alive()
     notifier.status("two\ngroups")
@@ -44,19 +45,22 @@ def test_nobody_is_told_where_nobody_asked_and_a_manager_that_went_is_no_error(t
     for environ in ({}, {"NOTIFY_SOCKET": "vsock:2:1"}, {"NOTIFY_SOCKET": str(tmp_path / "gone")}):
         notifier = Notifier(environ)
         notifier.ready()
+        notifier.alive()
         assert notifier.watchdog is None
+    assert not Notifier({}).listens
 
 
 @pytest.mark.parametrize(
     ("usec", "pid", "seconds"),
     [
         ("30000000", "", 30.0),
-        ("500000", str(os.getpid()), 0.5),
+        ("500000", "ours", 0.5),
         ("500000", "1", None),
         ("0", "", None),
         ("garbage", "", None),
     ],
 )
 def test_the_watchdog_is_meant_for_one_process(usec: str, pid: str, seconds: float | None) -> None:
+    pid = str(os.getpid()) if pid == "ours" else pid
     environ = {"NOTIFY_SOCKET": "/run/notify", "WATCHDOG_USEC": usec, "WATCHDOG_PID": pid}
     assert Notifier(environ).watchdog == seconds
