@@ -12,6 +12,7 @@ _oss_tailer() {
     return 0
   fi
   case ${COMP_WORDS[1]} in
+    run) ;;
     check) options+=' --online' ;;
     checkpoints)
       case ${COMP_WORDS[2]} in
