@@ -16,9 +16,19 @@ from tailer.canary import COUNTS, LEAST_SIZE, Audit, Canary, CanaryOptions, Late
 from tailer.config import resolve_service
 from tailer.consumer import Consumer
 from tailer.core.events import Batch
-from tailer.errors import AccessDenied, AddressError, BucketNotFound, IntegrityError, RequestTimeout, UsageError
+from tailer.errors import (
+    AccessDenied,
+    AddressError,
+    BucketNotFound,
+    ConnectError,
+    ConnectionLost,
+    IntegrityError,
+    RequestTimeout,
+    UsageError,
+)
 from tailer.local import Fault
 from tailer.metrics.canary import CanaryMetrics
+from tests.faults.proxy import Proxy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -199,7 +209,8 @@ def fly(
     records: int,
     wrap: Callable[[OpenReader], OpenReader] | None = None,
     address: str = HOME,
-    heard: list[TailerError] | None = None,
+    on_trouble: Callable[[TailerError], None] = lambda error: None,
+    endpoint: str | None = None,
 ) -> Canary:
     """Run a canary until so many records are appended and it has settled; whatever it raises."""
 
@@ -211,20 +222,16 @@ def fly(
         def observe(self, seconds: float) -> None:
             assert seconds >= 0
 
-    def trouble(error: TailerError) -> None:
-        if heard is not None:
-            heard.append(error)
-
     async def main() -> None:
         nonlocal canary
-        service = resolve_service(environ=server.environment())
+        service = resolve_service(environ=server.environment(), endpoint=endpoint)
         reads = partial(Consumer, service=service, integrity="strict", interval=0.01, glob=False)
         canary = Canary(
             address,
             options,
             service=service,
             observer=Stopper(),
-            on_trouble=trouble,
+            on_trouble=on_trouble,
             open_reader=None if wrap is None else wrap(reads),
         )
         await canary.run()
@@ -278,10 +285,31 @@ def test_faults_on_the_way_are_no_faults_of_the_records(server: LocalServer) -> 
         Fault("flip-bit", operation="GetObject", probability=0.2, at=40),
     )
     heard: list[TailerError] = []
-    canary = fly(server, replace(QUICK, wait=60.0, leave="deleted"), records=30, heard=heard)
+    canary = fly(server, replace(QUICK, wait=60.0, leave="deleted"), records=30, on_trouble=heard.append)
     assert canary.audit.counts == dict.fromkeys(COUNTS, 0) | {"appended": 30, "received": 30}
     assert len(heard) >= 2
     assert keys(server) == []
+
+
+def test_nothing_is_missing_because_nobody_answered_for_a_while(server: LocalServer) -> None:
+    """Connections are refused from the fifth record on, until both sides have tried again."""
+    with Proxy(server.endpoint) as proxy:
+        tried: list[TailerError] = []
+
+        def begin(number: int, data: bytes) -> list[bytes]:
+            if number == 5:
+                proxy.close()
+            return [data]
+
+        def end(error: TailerError) -> None:
+            tried.append(error)
+            if len(tried) == 4:
+                proxy.open()
+
+        canary = fly(server, QUICK, records=20, wrap=wrapped(begin), on_trouble=end, endpoint=proxy.endpoint)
+    assert {type(error) for error in tried} <= {ConnectError, ConnectionLost}
+    assert len(tried) >= 4
+    assert canary.audit.counts == dict.fromkeys(COUNTS, 0) | {"appended": 20, "received": 20}
 
 
 # --- readers that do what no reader may
