@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from tailer.core.options import Integrity
 from tailer.core.position import Mark, ObjectRef, Position
 from tailer.errors import ChainBroken, ObjectReplaced, SinkBusy, SinkError, TailerError
 from tailer.outlets import SinkOutlet, VisitSink, open_outlet
+from tailer.outlets import most_open_files as really_most_open_files
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -38,6 +40,11 @@ def at(data: bytes, generation: int = 0) -> Mark:
 
 def proven(data: bytes, generation: int = 0) -> Verified:
     return Verified(at(data, generation).delivered)
+
+
+@pytest.fixture(autouse=True)
+def few_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tailer.outlets.most_open_files", lambda: 256)
 
 
 async def delivered(outlet: SinkOutlet, before: bytes, data: bytes, *, ref: ObjectRef = REF) -> Mark | None:
@@ -179,6 +186,12 @@ def test_a_file_that_somebody_changed_between_two_visits_is_read_again(tmp_path:
 
     wanted = {"grown": b"one\nmore\n", "replaced": b"new\n", "same-length": b"two\n", "deleted": b""}
     assert asyncio.run(run()) == at(wanted[change])
+
+
+def test_as_many_files_stay_open_as_a_quarter_of_what_the_process_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    for limit, files in ((1024, 256), (16384, 2048), (256, 64), (resource.RLIM_INFINITY, 2048)):
+        monkeypatch.setattr("resource.getrlimit", lambda _, limit=limit: (limit, 1 << 20))
+        assert really_most_open_files() == files
 
 
 def test_many_visits_at_once_do_not_need_as_many_open_files(tmp_path: Path) -> None:
