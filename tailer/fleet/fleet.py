@@ -16,7 +16,7 @@ import time
 from itertools import chain, count
 from typing import TYPE_CHECKING
 
-from tailer.core.events import Failed, Replaced, Rewound, Truncated
+from tailer.core.events import Failed, Grew, Replaced, Rewound, Truncated
 from tailer.core.options import Follow, Integrity, Poll, TailOptions
 from tailer.core.position import Mark, Position
 from tailer.core.schedule import back_off, next_look
@@ -513,7 +513,9 @@ class Fleet:
     def on_event(self, visit: Visit, event: Event) -> None:
         """An event that is no batch."""
         self._observer.on_event(self.group.name, self._outlet.name, visit.ref, event)
-        if isinstance(event, Failed):
+        if isinstance(event, Grew):
+            self._weigh(visit.row)  # the sink may take its time, and no listing may tell of it
+        elif isinstance(event, Failed):
             self._observer.on_error(self.group.name, "read", event.error)
         elif isinstance(event, Replaced | Truncated | Rewound):
             fields = {**self._fields, "object": str(visit.ref), "generation": event.generation}

@@ -88,8 +88,8 @@ def test_an_object_without_a_byte_costs_nothing(world: World) -> None:
     play(follow())
 
 
-def test_what_grew_lately_is_polled_by_itself_and_then_left_to_the_listings(world: World) -> None:
-    """Between two listings, which are an hour apart, a hint wakes it; from then on it is looked at in time."""
+def test_what_grows_again_and_again_is_polled_by_itself(world: World) -> None:
+    """Between two listings, which are an hour apart, two hints show how fast it grows; it needs no third."""
 
     async def follow() -> None:
         world.append("hot", b"0\n")
@@ -97,27 +97,36 @@ def test_what_grew_lately_is_polled_by_itself_and_then_left_to_the_listings(worl
         group = world.group(list_interval=3600.0, poll_min=0.02, poll_max=7200.0)
         async with world.follow(group) as fleet:
             await world.until(lambda: world.text("hot") and world.text("cold"))
-            for number in range(1, 6):
+            text = b"0\n"
+            for number in range(1, 9):
+                text += b"%d\n" % number
                 world.append("hot", b"%d\n" % number)
-                await world.shows("hot", b"".join(b"%d\n" % one for one in range(number + 1)))
+                if number <= 2:
+                    fleet.wake(world.ref("hot"))
+                await world.shows("hot", text)
             assert world.requests["list_objects"] == 1
             hot = next(one for one in fleet.objects(10) if one.object.endswith("hot"))
-            assert (hot.position, hot.lag, hot.chain, hot.poll_interval) == (12, 0, "proven", 0.02)
+            assert (hot.position, hot.lag, hot.chain) == (18, 0, "proven")
+            assert hot.poll_interval < 1.0
 
     play(follow())
 
 
-def test_a_poll_comes_later_and_later_until_the_listings_are_sooner(world: World) -> None:
+def test_an_object_is_looked_at_less_and_less_until_it_is_left_to_the_listings(world: World) -> None:
     async def follow() -> None:
         world.append("a", b"0\n")
         async with world.follow(world.group(list_interval=0.3, poll_min=0.05, poll_max=60.0)):
             await world.until(lambda: world.text("a"))
             before = world.observer.listings
-            await world.until(lambda: world.observer.listings >= before + 8)
-            polls = world.requests["fetch"]
-            await world.until(lambda: world.observer.listings >= before + 11)
-            # At first 0.05 s apart, four times, then 0.075, 0.11, 0.17, 0.25; the next would be 0.38.
-            assert polls == world.requests["fetch"] == 9
+            await world.until(lambda: world.observer.listings >= before + 3)
+            assert world.requests["fetch"] == 1  # that it was read is no growth
+            world.append("a", b"1\n")
+            await world.until(lambda: world.requests["fetch"] >= 4)  # it is looked at in vain, by itself
+            polls = -1
+            while polls != world.requests["fetch"]:
+                polls, before = world.requests["fetch"], world.observer.listings
+                await world.until(lambda: world.observer.listings >= before + 3)  # noqa: B023 - it is awaited at once
+            assert polls <= 20
 
     play(follow())
 
@@ -446,6 +455,27 @@ def test_a_sink_that_takes_nothing_holds_all_up_and_loses_nothing(world: World) 
     play(follow())
 
 
+def test_what_waits_for_the_sink_is_lag_also_where_no_listing_tells_of_it(world: World) -> None:
+    async def follow() -> None:
+        def refuse(batch: Batch) -> None:
+            raise SinkBusy("not now")
+
+        world.append("a", b"1\n")
+        async with world.follow(world.group(list_interval=3600.0, poll_max=0.05)) as fleet:
+            await world.shows("a", b"1\n")
+            await world.until(lambda: fleet.status().lag == 0)
+            world.sink.refuse = refuse
+            world.append("a", b"2\n")
+            fleet.wake(world.ref("a"))
+            await world.until(lambda: fleet.status().lag == 2)
+            assert fleet.status().objects["active"] == 1
+            await world.until(lambda: fleet.status().oldest_unread > 0.05)
+            world.sink.refuse = lambda batch: None
+            await world.shows("a", b"1\n2\n")
+
+    play(follow())
+
+
 # --- reload and end
 
 
@@ -478,7 +508,7 @@ def test_an_end_that_takes_too_long_breaks_off_and_loses_nothing(world: World) -
         world.append("b", b"0\n")
         world.sink.held = asyncio.Event()
         async with world.follow(drain=None) as fleet:
-            await world.until(lambda: world.sink.at_once == 2)
+            await world.until(lambda: world.sink.waiting == 2)
             assert await fleet.drain(0.1) == 2
         world.sink.held = None
         async with world.follow():
