@@ -48,7 +48,7 @@ _TICK = 1.0  # seconds
 _BETWEEN_RELOADS = 0.5  # seconds: what asks for more is asked once
 _LONG_AGO = 600.0  # seconds: whatever failed before that, a group fails for the first time
 _STANDSTILL = 30.0  # seconds without a sign of life
-_MOST_OBJECTS = 200  # in a status
+_MOST_OBJECTS = 200  # in a status, where no more of them have metrics
 
 
 class Port(Protocol):
@@ -378,8 +378,9 @@ class Service:
 
     def _objects(self) -> tuple[ObjectStatus, ...]:
         """Of all groups: those with the most lag, then those that grew last. Each group has its own in that order."""
-        found = [(-one.lag, place, one) for group in self._groups.values() for place, one in group.objects()]
-        return tuple(one for *_, one in sorted(found, key=lambda it: it[:2])[:_MOST_OBJECTS])
+        most = max(_MOST_OBJECTS, self._config.server.object_series)
+        found = [(-one.lag, place, one) for group in self._groups.values() for place, one in group.objects(most)]
+        return tuple(one for *_, one in sorted(found, key=lambda it: it[:2])[:most])
 
     def metrics_text(self) -> str:
         """All metrics. Raises ConfigError where none are kept, because there is no port."""
@@ -482,9 +483,9 @@ class _Group:
         """How the group is."""
         return self.fleet.status()
 
-    def objects(self) -> Iterator[tuple[int, ObjectStatus]]:
+    def objects(self, most: int) -> Iterator[tuple[int, ObjectStatus]]:
         """Those that matter most, first."""
-        return enumerate(self.fleet.objects(_MOST_OBJECTS))
+        return enumerate(self.fleet.objects(most))
 
     def problems(self, stuck: float) -> Iterator[str]:
         """Why it is not healthy, a line each."""

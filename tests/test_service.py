@@ -113,6 +113,19 @@ def test_what_grows_is_delivered_and_the_port_tells_of_it(bench: Bench) -> None:
     asyncio.run(run())
 
 
+def test_as_many_objects_have_metrics_as_are_asked_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tailer.service, "_MOST_OBJECTS", 1)
+    for number in range(4):
+        bench.append(f"{number}.log", b"one\n")
+    bench.write(group("web", "oss://logs/*.log"), listen='"127.0.0.1:0"\nobject_series = 3')
+
+    async def run() -> None:
+        async with bench.running() as service:
+            await until(lambda: len(re.findall(r'oss_tail_object_lag_seconds{.*"oss:', service.metrics_text())) == 3)
+
+    asyncio.run(run())
+
+
 def test_a_restart_goes_on_where_it_was_and_reads_nothing_again(bench: Bench) -> None:
     bench.append("a.log", b"one\n")
     bench.write(group("web", "oss://logs/*.log"))
