@@ -181,9 +181,10 @@ class Fleet:
         return len(left)
 
     async def apply(self, group: GroupConfig) -> None:
-        """Go on as `group` says, of which the name and the sink are the same. Raises ConfigError: nothing has changed.
+        """Go on as `group` says, of which the name and the sink are the same.
 
-        What is still named is not disturbed; a visit under way ends as it began.
+        Raises ConfigError or AddressError, and nothing has changed then. What is still named is not disturbed; a visit
+        under way ends as it began.
         """
         async with self._listing:
             before = self.group
@@ -200,16 +201,14 @@ class Fleet:
             elif self._sequence is not None:
                 self._order(row for row in self._census if not row.ignored)
             self._release(gone, "config")
-            self._tally.listing_error = None
-            for row in self._tally.failed():
+            for row in (*self._tally.failed(), *self._tally.behind()):  # some stood behind others in a sequence
                 self._enqueue(row)
-            self._look_at_all_that_waits()
         self._list_now.set()
 
-    def _look_at_all_that_waits(self) -> None:
-        """What stood behind others in a sequence that is none any more, or comes first in a new one."""
-        for row in self._tally.behind():
-            self._enqueue(row)
+    def _retry_failed(self) -> None:
+        for row in self._tally.failed():
+            if not self._is_final(row):
+                self._enqueue(row)
 
     def limit_buffer(self, buffer_bytes: int) -> None:
         """All visits together may hold so many bytes from now on."""
@@ -279,6 +278,7 @@ class Fleet:
                 _log.warning("listing failed: %s", name, extra={**self._fields, **of_error(error)})
         if known and not changes.errors:
             _log.info("the listing works again", extra=self._fields)
+            self._retry_failed()  # what hindered it may have hindered them as well
         for refused in changes.refused:
             self._observer.on_error(self.group.name, "discover", refused)
             _log.warning("an object is left out: %s", refused, extra=self._fields)
@@ -543,7 +543,8 @@ class Fleet:
         row = visit.row
         known = None if row.pulse is None else row.pulse.error
         self._tally.visited(row, time.monotonic(), grew=False, delivered=0)
-        self._tally.fail(row, error)
+        passes = error.retriable or error is visit.failure  # at that one the follower itself would go on trying
+        self._tally.fail(row, error, passes=passes)
         if error is not visit.failure and not isinstance(error, SinkError):  # these were told before
             self._observer.on_error(self.group.name, _stage(error), error)
         if type(known) is not type(error):
@@ -553,7 +554,7 @@ class Fleet:
         if not self._is_final(row):
             failures = row.awake().failures
             delay = back_off(failures, random.random(), error.retry_after)
-            if not error.retriable:
+            if not passes:
                 delay = min(_LONG[1], _LONG[0] * 2.0 ** min(failures - 1, 16))
             self._set_next(row, delay)
 
@@ -564,8 +565,8 @@ class Fleet:
         self._tally.succeed(row, "missing" if visit.missing else "sealed" if visit.sealed else None)
         if enough or row.again:
             self._enqueue(row)
-        elif row in self._leaving and not row.lag:
-            self._release([row], "old")
+        elif row in self._leaving and (visit.missing or not row.lag):
+            self._release([row], "gone" if visit.missing else "old")
         elif visit.missing:
             self._set_next(row, self._slowest)
         elif self._sequence is not None and not row.lag:
@@ -578,7 +579,7 @@ class Fleet:
         pulse, group = row.awake(), self.group
         if row.lag:  # a listing and the object itself contradict each other
             return next_look(pulse.unchanged, 0.0, group.poll_min, self._slowest, math.inf)
-        if pulse.grown:
+        if pulse.gap:  # it was seen to grow at least twice
             delay = next_look(pulse.unchanged, pulse.gap, group.poll_min, self._slowest, group.list_interval)
             if delay is not None:
                 return delay

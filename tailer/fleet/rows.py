@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Literal
 
 from tailer.core.position import Mark
@@ -22,13 +21,13 @@ _START = Mark()
 
 
 class Rates:
-    """Bytes in the last steps of `STEP` seconds. Times are of a monotonic clock."""
+    """Bytes in the last steps of `STEP` seconds, the newest last. Times are of a monotonic clock."""
 
     __slots__ = ("_at", "_steps")
 
     def __init__(self) -> None:
         self._at = 0
-        self._steps: deque[int] = deque([0], STEPS)
+        self._steps = [0]
 
     def add(self, count: int, now: float) -> None:
         """So many bytes came."""
@@ -43,13 +42,13 @@ class Rates:
     def now(self, now: float) -> float:
         """Over the last step that is over, and the present one."""
         self._turn(now)
-        recent = list(self._steps)[-2:]
+        recent = self._steps[-2:]
         return sum(recent) / (STEP * (len(recent) - 1) + max(1.0, now % STEP))
 
     def _turn(self, now: float) -> None:
         at = int(now // STEP)
-        if self._at:
-            self._steps.extend([0] * min(STEPS, at - self._at))
+        if self._at and at > self._at:
+            self._steps = (self._steps + [0] * min(STEPS, at - self._at))[-STEPS:]
         self._at = at
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from heapq import nsmallest
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from tailer.errors import TailerError
     from tailer.fleet.rows import FleetRow
 
-_STUBBORN = 3  # failures in turn, each of which a retry may help, after which an object counts as failed
+_MOST_PULSES = 5000
+_STUBBORN = 3  # failures in turn, each of which may pass, after which an object counts as failed
 
 
 class Tally:
@@ -56,6 +58,7 @@ class Tally:
     def visited(self, row: FleetRow, now: float, *, grew: bool, delivered: int) -> None:
         """A look at it is over. What it still lacks became known since."""
         pulse = row.awake()
+        self._pulses.pop(row, None)
         self._pulses[row] = None
         pulse.polled, pulse.polled_at = now, time.time()
         if grew:
@@ -80,13 +83,13 @@ class Tally:
         self.delivered_bytes += length
         self.delivered_when = now
 
-    def fail(self, row: FleetRow, error: TailerError) -> None:
-        """A look at it failed."""
+    def fail(self, row: FleetRow, error: TailerError, *, passes: bool) -> None:
+        """A look at it failed; what `passes` may do so by itself."""
         pulse = row.awake()
         self._pulses[row] = None
         pulse.failures += 1
         pulse.error, pulse.error_at = error, time.time()
-        if not error.retriable or pulse.failures >= _STUBBORN:
+        if not passes or pulse.failures >= _STUBBORN:
             self.turn(row, "failed")
 
     def succeed(self, row: FleetRow, state: str | None = None) -> None:
@@ -109,16 +112,18 @@ class Tally:
             kept.pop(row, None)
 
     def forget(self, now: float, after: float) -> None:
-        """Keep no more than a row of those that have been at rest for `after` seconds, and are well."""
+        """Keep no more than a row of those that have been at rest for `after` seconds, or that are very many."""
         if now - self._tidied < after / 10:
             return
         self._tidied = now
-        for row in [*self._pulses]:
+        many = len(self._pulses) - _MOST_PULSES
+        for row in [*self._pulses]:  # the one that was visited last is the last
             pulse = row.pulse
-            rests = row.phase == "resting" and not row.due and row not in self._states
-            if pulse is None or (rests and now - max(pulse.polled, pulse.grown) > after):
+            rests = row.phase == "resting" and not row.due and self._states.get(row) not in ("failed", "missing")
+            if pulse is None or (rests and (many > 0 or now - max(pulse.polled, pulse.grown) > after)):
                 row.pulse = None
                 del self._pulses[row]
+                many -= 1
 
     # --- what is asked
 
@@ -164,8 +169,8 @@ class Tally:
 
     def objects(self, group: GroupConfig, rest: Iterable[FleetRow], most: int) -> list[ObjectStatus]:
         """Those with the most lag, then those that grew last, then as many of the `rest` as there is room for."""
-        known: Mapping[FleetRow, None] = dict.fromkeys(chain(self._behind, self._states, self._pulses))
-        first = sorted(known, key=lambda row: (-row.lag, 0.0 if row.pulse is None else -row.pulse.grown))[:most]
+        known: Mapping[FleetRow, None] = dict.fromkeys(chain(self._behind, self.failed(), self._pulses))
+        first = nsmallest(most, known, key=lambda row: (-row.lag, 0.0 if row.pulse is None else -row.pulse.grown))
         more = islice((row for row in rest if row not in known and not row.ignored), most - len(first))
         now = time.monotonic()
         return [self._object(row, group, now) for row in chain(first, more)]

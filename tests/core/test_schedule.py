@@ -181,7 +181,7 @@ def looks(grows_every: float, seconds: float, *, fastest: float = 1.0, listings:
             else:
                 unchanged += 1
             pending.clear()
-            delay = next_look(unchanged, gap, fastest, 60.0, listings)
+            delay = next_look(unchanged, gap, fastest, 60.0, listings) if gap else None
             look = float("inf") if delay is None else now + delay
         if now == listing:
             listing += listings

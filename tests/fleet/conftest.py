@@ -97,7 +97,7 @@ class Kept:
 
     def __init__(self) -> None:
         self.data: dict[ObjectRef, dict[int, bytearray]] = defaultdict(dict)
-        self.batches = self.gaps = self.visits = self.at_once = self.most_at_once = 0
+        self.batches = self.gaps = self.visits = self.at_once = self.most_at_once = self.waiting = 0
         self.moments: dict[ObjectRef, float] = {}
         self.refuse: Callable[[Batch], None] = lambda batch: None
         self.held: asyncio.Event | None = None
@@ -136,6 +136,7 @@ class KeptVisit:
             except SinkBusy:
                 await asyncio.sleep(0.005)
         if self._kept.held is not None:
+            self._kept.waiting += 1
             await self._kept.held.wait()
         await self._ledger.write(batch)
 

@@ -118,7 +118,7 @@ def test_an_object_is_looked_at_less_and_less_until_it_is_left_to_the_listings(w
         async with world.follow(world.group(list_interval=0.3, poll_min=0.05, poll_max=60.0)):
             await world.until(lambda: world.text("a"))
             before = world.observer.listings
-            await world.until(lambda: world.observer.listings >= before + 3)
+            await world.until(lambda: world.observer.listings > before)
             assert world.requests["fetch"] == 1  # that it was read is no growth
             world.append("a", b"1\n")
             await world.until(lambda: world.requests["fetch"] >= 4)  # it is looked at in vain, by itself
@@ -137,12 +137,13 @@ def test_a_hint_is_not_believed_for_data_and_not_obeyed_without_measure(world: W
         async with world.follow(world.group("a*", list_interval=3600.0, poll_min=0.2, poll_max=7200.0)) as fleet:
             await world.until(lambda: world.text("a"))
             assert not fleet.wake(world.ref("elsewhere"))
-            for _ in range(1000):
-                assert fleet.wake(world.ref("a"))
             started = time.monotonic()
-            await world.until(lambda: world.requests["fetch"] >= 3)
-            assert time.monotonic() - started < 5
-            assert world.requests["fetch"] <= 4
+
+            def hint() -> bool:
+                return all(fleet.wake(world.ref("a")) for _ in range(100)) and world.requests["fetch"] >= 4
+
+            await world.until(hint)
+            assert time.monotonic() - started > 2 * 0.19
             world.append("a-new", b"1\n")
             assert fleet.wake(world.ref("a-new"))
             await world.until(lambda: world.text("a-new") == b"1\n")
