@@ -7,9 +7,12 @@ caused. What only a bug can cause is in test_never_expected.py.
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
+import subprocess
 import sys
 import threading
+import urllib.request
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
@@ -19,7 +22,7 @@ import pytest
 import tailer.local
 from tailer.local import Fault
 from tests.cli.conftest import OssTail, Running
-from tests.grafana.conftest import GRAFANA
+from tests.grafana.conftest import GRAFANA, metrics_of, program
 from tests.grafana.prometheus import Prometheus, free_port, running
 from tests.grafana.test_alerts import ALERTS
 from tests.grafana.test_never_expected import EXPECTED_OF_BUGS
@@ -193,6 +196,7 @@ def test_every_panel_has_data_and_every_alert_rings_for_its_fault_alone(tmp_path
         place = Place(stack, tmp_path)
         cannot_be_listed(place)
         all_is_well(place)
+        says_what_is_written(place)
         everything_fails(place)
         nothing_can_be_kept(place)
         configured_badly(place)
@@ -211,6 +215,18 @@ def all_is_well(place: Place) -> None:
     place.wait_for(lambda: [title for title, text in panels.items() if not prometheus.values(text)])
     place.wait_for(lambda: prometheus.firing() - {"OssTailFollowsNothing"})
     place.wait_for_alerts("OssTailFollowsNothing")
+
+
+def says_what_is_written(place: Place) -> None:
+    """The service's page has what docs/metrics.md says, and promtool finds nothing wrong with it."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{place.port}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    found = dict(re.findall(r"^# TYPE (oss_tail_\w+) (\w+)$", text, re.M))
+    assert found == metrics_of("oss-tailer run")
+    checked = subprocess.run(
+        [program("promtool"), "check", "metrics"], input=text, capture_output=True, text=True, check=False, timeout=30
+    )
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
 
 
 def everything_fails(place: Place) -> None:
