@@ -414,7 +414,7 @@ COST = (
     ),
     graph(
         "Poll interval in force",
-        "The longest now between two looks at an object that lately grew; those at rest are watched by the listing.",
+        "Time between two looks: poll_min while bytes are on their way, otherwise that of the listings.",
         "s",
         ("max by (group) (oss_tail_poll_interval_seconds{%G})", "{{group}}"),
         width=8,

@@ -376,7 +376,7 @@ def _of_groups(status: ServiceStatus, listing_ages: Mapping[str, float]) -> Iter
     )
     yield each("unproven_bytes", "Bytes delivered and not proven yet.", lambda one: one.unproven)
     yield each("buffered_bytes", "Bytes held in memory.", lambda one: one.buffered)
-    yield each("poll_interval_seconds", "The longest interval between two looks now.", lambda one: one.poll_interval)
+    yield each("poll_interval_seconds", "Time between two looks that is in force.", lambda one: one.poll_interval)
     yield each("discovery_age_seconds", "Since the last complete listing.", lambda one: listing_ages[one.name])
     yield each("checkpoint_age_seconds", "Since when there is something to commit.", lambda one: one.uncommitted)
 
