@@ -90,7 +90,7 @@ def test_its_tests_can_fail(promtool: Promtool, tmp_path: Path, alert: dict[str,
         assert promtool(["test", "rules", "tests.yaml"], tmp_path).returncode == 1
 
 
-def test_the_runbook_names_panels_and_keys_that_exist() -> None:
+def test_the_runbook_names_panels_keys_and_commands_that_exist() -> None:
     panels = [panel["title"] for panel in json.loads((GRAFANA / "dashboards" / "oss-tail.json").read_text())["panels"]]
     text = re.sub(r"^\*(?:page|warning): .*\*$", "", RUNBOOK, flags=re.M)
     for words in re.findall(r"(?<!\*)\*([A-Z][^*]+)\*", " ".join(text.split())):
@@ -98,3 +98,6 @@ def test_the_runbook_names_panels_and_keys_that_exist() -> None:
     configuration = (ROOT / "docs" / "configuration.md").read_text()
     for key in re.findall(r"`([a-z]+_[a-z_]+)`", text):
         assert f"`{key}`" in configuration, key
+    manual = (ROOT / "man" / "oss-tailer.1").read_text()
+    for command in re.findall(r"oss-tailer ([a-z]+) ?", " ".join(re.findall(r"`(oss-tailer [^`]+)`", text))):
+        assert f"\n.Cm {command}" in manual, command
