@@ -196,6 +196,7 @@ class World:
         self.sink = Kept()
         self.observer = Observed()
         self.requests: Counter[str] = Counter()
+        self.task: asyncio.Task[None]
 
     def group(self, *objects: str, **options: object) -> GroupConfig:
         """A quick one."""
@@ -231,7 +232,7 @@ class World:
                 fleet = Fleet(
                     group or self.group(), reader, checkpoints, self.sink, self.observer, buffer_bytes=32 << 20
                 )
-                running = asyncio.create_task(fleet.run())
+                running = self.task = asyncio.create_task(fleet.run())
                 try:
                     yield fleet
                     if drain is not None:

@@ -378,6 +378,67 @@ def test_a_clock_that_is_set_back_an_hour_does_nothing_bad(world: World, monkeyp
     play(follow())
 
 
+def test_a_partition_that_is_over_is_read_to_its_end_and_left(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was appended last to an hour that is closed by now is delivered, and then nothing is asked about it."""
+    real, shift = time.time, 0.0
+
+    def key() -> str:
+        return time.strftime("%Y/%m/%d/%H/a", time.gmtime(time.time()))
+
+    async def follow() -> None:
+        nonlocal shift
+        world.append(first := key(), b"0\n")
+        async with world.follow(world.group("%Y/%m/%d/%H/*", look_back=1800.0)) as fleet:
+            await world.shows(first, b"0\n")
+            world.append(first, b"1\n")
+            shift = 2 * 3600.0
+            world.append(key(), b"0\n")
+            await world.shows(first, b"0\n1\n")
+            await world.shows(key(), b"0\n")
+            await world.until(lambda: world.observer.released["old"] == 1)
+            assert sum(fleet.status().objects.values()) == 1
+
+    monkeypatch.setattr(time, "time", lambda: real() + shift)
+    play(follow())
+
+
+def test_what_failed_is_tried_again_once_the_listing_works_again(world: World) -> None:
+    """A permission that was missing for a while is missing for both."""
+
+    async def follow() -> None:
+        denied = {"status": 403, "code": "AccessDenied", "bucket": world.bucket}
+        world.append("a", b"0\n")
+        world.append("b", b"0\n")
+        world.server.faults.add(Fault("status", operation="GetObject", **denied))
+        async with world.follow(world.group(**LISTED)) as fleet:
+            await world.until(lambda: fleet.status().objects["failed"] == 2)
+            world.server.faults.add(Fault("status", **denied))
+            await world.until(lambda: fleet.status().listing_error)
+            world.server.faults.clear()
+            await world.until(lambda: world.text("a") == world.text("b") == b"0\n")
+            assert fleet.status().objects["failed"] == 0
+
+    play(follow())
+
+
+def test_a_mistake_of_ours_ends_all_and_keeps_the_marks(world: World) -> None:
+    def stumble(batch: Batch) -> None:
+        if batch.object.key == "b":
+            raise ZeroDivisionError
+
+    async def follow() -> None:
+        world.sink.refuse = stumble
+        world.append("a", b"0\n")
+        async with world.follow(drain=None):
+            await world.until(lambda: world.text("a"))
+            world.append("b", b"0\n")
+            await world.until(world.task.done)
+        assert isinstance(world.task.exception(), ExceptionGroup)
+
+    play(follow())
+    assert marks(world)["a"].delivered.offset == 2
+
+
 # --- fairness and back-pressure
 
 
