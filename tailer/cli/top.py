@@ -12,7 +12,6 @@ import json
 import math
 import os
 import select
-import shutil
 import signal
 import sys
 import threading
@@ -408,8 +407,9 @@ def _watch(url: str, order: str) -> int:
         asker = _Asker(url, wake)
         try:
             while True:
-                size = shutil.get_terminal_size()
-                _draw(frame(asker.asked, size.columns, size.lines, order, blocks=blocks))
+                # Not by shutil: COLUMNS and LINES of the environment would hide that the window has another size now.
+                size = os.get_terminal_size(1)
+                _draw(frame(asker.asked, size.columns or 80, size.lines or 24, order, blocks=blocks))
                 for key in _keys(awake):
                     if key in ("q", "Q"):
                         return 0

@@ -263,7 +263,7 @@ class Terminal:
             stdout=follower,
             stderr=follower,
             start_new_session=True,
-            env={**os.environ, "TERM": "xterm", "PYTHONIOENCODING": "utf-8"},
+            env={**os.environ, "TERM": "xterm", "PYTHONIOENCODING": "utf-8", "COLUMNS": "70", "LINES": "20"},
         )
         self._follower = follower
         self._seen = ""
