@@ -237,28 +237,75 @@ def test_a_mirror_that_was_closed_and_changed_in_the_middle_of_a_visit_is_refuse
     asyncio.run(run())
 
 
-def test_a_new_generation_takes_the_place_of_a_mirror_that_a_checkpoint_vouches_for(tmp_path: Path) -> None:
-    """As it does within one run; without that checkpoint the file may be anybody's, and is left alone."""
+async def replace_by(outlet: SinkOutlet, mark: Mark | None, new: bytes) -> None:
+    visit, _ = await outlet.open(REF, mark)
+    try:
+        await visit.notice(Replaced(1, "its first byte is another"))
+        await visit.write(batch(0, new, generation=1))
+        await visit.notice(proven(new, 1))
+    finally:
+        await visit.close()
 
-    async def replaced(mark: Mark | None) -> None:
-        outlet = open_outlet(SinkConfig("m", "file", path=tmp_path))
-        visit, _ = await outlet.open(REF, mark)
-        try:
-            await visit.notice(Replaced(1, "its first byte is another"))
-            await visit.write(batch(0, b"new\n", generation=1))
-            await visit.notice(proven(b"new\n", 1))
-        finally:
-            await visit.close()
-            await outlet.close()
 
+@pytest.mark.parametrize(
+    ("mark", "kept"),
+    [(None, None), (at(b"old old\n"), []), (at(b"", 1), ["app.log%g0"])],
+    ids=["no-checkpoint", "the-checkpoint-of-this-file", "the-checkpoint-has-gone-on"],
+)
+def test_a_new_generation_takes_the_place_of_a_mirror_that_a_checkpoint_vouches_for(
+    tmp_path: Path, mark: Mark | None, kept: list[str] | None
+) -> None:
+    """Without one the file may be anybody's, and is left alone; what it does not vouch for exactly is kept beside."""
     path = tmp_path / "logs" / "app.log"
     path.parent.mkdir()
     path.write_bytes(b"old old\n")
-    with pytest.raises(ObjectReplaced, match="left as they are"):
-        asyncio.run(replaced(None))
-    assert path.read_bytes() == b"old old\n"
-    asyncio.run(replaced(at(b"old old\n")))
+
+    async def run() -> None:
+        outlet = open_outlet(SinkConfig("m", "file", path=tmp_path))
+        try:
+            await replace_by(outlet, mark, b"new\n")
+        finally:
+            await outlet.close()
+
+    if kept is None:
+        with pytest.raises(ObjectReplaced, match="left as they are"):
+            asyncio.run(run())
+        assert path.read_bytes() == b"old old\n"
+        return
+    asyncio.run(run())
     assert path.read_bytes() == b"new\n"
+    assert sorted(one.name for one in path.parent.iterdir()) == ["app.log", *kept]
+    assert all(path.with_name(name).read_bytes() == b"old old\n" for name in kept)
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_a_replacement_whose_visit_failed_is_gone_on_with_by_the_next_one(tmp_path: Path, *, written: bool) -> None:
+    """By then the checkpoint tells of the new generation alone; nothing of the old one is left beside."""
+    path = tmp_path / "logs" / "app.log"
+
+    async def run() -> None:
+        outlet = open_outlet(SinkConfig("m", "file", path=tmp_path))
+        await delivered(outlet, b"", b"old old\n")
+        visit, _ = await outlet.open(REF, at(b"old old\n"))
+        await visit.notice(Replaced(1, "its first byte is another"))
+        if written:
+            await visit.write(batch(0, b"new", generation=1, verified=False))
+        await visit.close()  # a request failed
+        assert path.read_bytes() == b"old old\n"
+        visit, begin = await outlet.open(REF, Mark(Position(0, 0, 1), Position(0, 0, 1)))
+        assert begin is not None
+        if not written:
+            assert begin.delivered.offset == 8
+            await visit.notice(Replaced(2, "its first byte is another"))
+        start = begin.delivered.offset if written else 0
+        await visit.write(batch(start, b"new\n"[start:], generation=2 - written))
+        await visit.notice(proven(b"new\n", 2 - written))
+        await visit.close()
+        await outlet.close()
+
+    asyncio.run(run())
+    assert path.read_bytes() == b"new\n"
+    assert [one.name for one in path.parent.iterdir()] == ["app.log"]
 
 
 def test_what_is_not_proven_is_cut_off_when_the_chain_breaks(tmp_path: Path) -> None:

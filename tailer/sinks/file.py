@@ -36,7 +36,7 @@ from tailer.sinks.names import mirror_path
 from tailer.sinks.proven import ProvenNote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from typing_extensions import Buffer
 
@@ -130,6 +130,8 @@ class FileMirror:
         self._manner = manner
         self._inherited = 0  # bytes that stood there before, until they are proven to be the object's
         self._proven = Position()  # what a cut after a broken chain leaves standing
+        self._former_proven = Position()
+        self._keeps_former = manner.keep_generations
         self._note = ProvenNote(place.path(), durable=manner.fsync.at_close)
         self._noted = False
         self._slow = False
@@ -198,19 +200,28 @@ class FileMirror:
                 raise
             os.close(descriptor)  # another mirror put a new generation there just then
 
-    async def resume(self, known: Position | None = None) -> Mark:
+    async def resume(self, known: Collection[Position] = ()) -> Mark:
         """Length and CRC-64 of what stands in the file: where the object is to be read on from.
 
         What a killed run wrote and had not proven yet counts as delivered, not as verified. If it was killed while a
         new generation grew beside the file, that is gone on with. Reads the file once, in a thread.
-        `known`: what a checkpoint says was proven of this object. A file that is proven to be just that is its own,
-        and may be taken the place of by a new generation. Raises SinkError when it cannot be read.
+        `known`: what was proven of this object before, as a checkpoint says or an earlier mirror (`owned`). With any of
+        it the file counts as the object's own, and a new generation may take its place; one that is not just as
+        `known` has it is kept beside then. Raises SinkError when it cannot be read.
         """
         whole, self._proven = await self._in_thread(self._measure)
         if self._former is None:
-            own = known is not None and (known.offset, known.crc64) == (self._proven.offset, self._proven.crc64)
-            self._inherited, self._noted = 0 if own else self._proven.offset, self._proven != whole
+            here = (self._proven.offset, self._proven.crc64)
+            self._inherited, self._noted = 0 if known else self._proven.offset, self._proven != whole
+            if known and here not in [(one.offset, one.crc64) for one in known]:
+                self._keeps_former = True
         return Mark(whole, self._proven)
+
+    def owned(self) -> Position | None:
+        """What of the file under the name is proven to be the object's, as it is or as it was; for `resume`."""
+        if self._inherited:
+            return None
+        return self._proven if self._former is None else self._former_proven
 
     def left(self) -> Left | None:
         """How the mirror stands now, for `take_up` by the next one; None where not all of it is proven."""
@@ -237,6 +248,7 @@ class FileMirror:
         ):
             return False
         self._proven, self._inherited, self._noted = left.position, 0, False
+        self._keeps_former = self._manner.keep_generations
         return True
 
     def _find_end(self, left: Left) -> None:
@@ -376,7 +388,7 @@ class FileMirror:
         with self._changing("cannot begin a new generation beside"):
             self._grow_beside(OPEN_FLAGS)
         self._cut(0)
-        self._proven = Position()
+        self._former_proven, self._proven = self._proven, Position()
 
     def _grow_beside(self, flags: int) -> None:
         """Write to the neighbour ``%new`` from now on, opened with `flags`. Raises OSError and SinkError."""
@@ -401,7 +413,7 @@ class FileMirror:
                 raise SinkError(f"{str(self._asked)!r} was deleted or replaced while the object was mirrored into it")
             if self._manner.fsync.at_close:
                 os.fsync(self._descriptor)
-            if self._manner.keep_generations and os.fstat(self._former).st_size:
+            if self._keeps_former and os.fstat(self._former).st_size:
                 os.rename(name, _free_kept_name(name, folder), src_dir_fd=folder, dst_dir_fd=folder)
             if self._manner.expect_proof and self._proven.offset < self._length():
                 self._keep_note()
@@ -409,7 +421,7 @@ class FileMirror:
             if self._manner.fsync.at_close:
                 os.fsync(folder)
         os.close(self._former)
-        self._former, self.path = None, self._asked
+        self._former, self.path, self._keeps_former = None, self._asked, self._manner.keep_generations
 
     def _drop_new_generation(self) -> None:
         """Nothing of it is proven: go back to the file that stands in its place still."""
@@ -418,6 +430,7 @@ class FileMirror:
             os.unlink(self.path.name, dir_fd=folder)
         os.close(self._descriptor)
         self._descriptor, self._former, self.path = self._former, None, self._asked
+        self._proven = self._former_proven
 
     @contextlib.contextmanager
     def _changing(self, what: str) -> Iterator[None]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from tailer.core.events import Batch, Event
-    from tailer.core.position import ObjectRef
+    from tailer.core.position import ObjectRef, Position
     from tailer.errors import TailerError
     from tailer.sinks.file import Left
 
@@ -62,6 +62,7 @@ class Mirrors:
         self._busy: set[ObjectRef] = set()  # something is done with it just now
         self._closing: dict[ObjectRef, asyncio.Task[None]] = {}
         self._left: OrderedDict[ObjectRef, Left] = OrderedDict()
+        self._owned: dict[ObjectRef, Position] = {}  # of those that are not as they are to be: what was proven of them
         self._unsynced: set[ObjectRef] = set()
         self._trouble: dict[ObjectRef, SinkError] = {}  # of one that was closed while nobody was there to be told
 
@@ -123,6 +124,8 @@ class Mirrors:
         error = self._trouble.pop(ref, None)
         mirror = self._open.get(ref)
         if mirror is not None and (left := mirror.left()) is None:
+            if (owned := mirror.owned()) is not None:
+                self._owned[ref] = owned
             await self._forget(ref)
         elif mirror is not None and left is not None:
             self._remember(ref, left)
@@ -155,7 +158,8 @@ class Mirrors:
         mirror = mirror or self._opened(ref, expect_proof)
         if left is not None and mirror.take_up(left) and (found := _joined(left, mark)):
             return found
-        known = mark.verified if mark is not None and not mark.verified.unproven else None
+        owned = self._owned.pop(ref, None)
+        known = ([] if mark is None else [mark.verified]) + ([] if owned is None else [owned])
         return _of_generation(await mirror.resume(known), mark)
 
     def _opened(self, ref: ObjectRef, expect_proof: bool) -> FileMirror:
