@@ -23,6 +23,7 @@ FROM_PROMETHEUS = {"up": "gauge", "ALERTS": "gauge"}
 OF_THE_PROCESS = {
     "process_cpu_seconds_total": "counter",
     "process_resident_memory_bytes": "gauge",
+    "process_start_time_seconds": "gauge",
     "process_open_fds": "gauge",
     "process_max_fds": "gauge",
 }

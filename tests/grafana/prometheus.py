@@ -37,6 +37,7 @@ def hurried(rules: str) -> dict[str, Any]:
         rule["expr"] = re.sub(
             r"(_age_seconds > )(\d+)", lambda age: f"{age[1]}{max(2, int(age[2]) // 100)}", rule["expr"]
         )
+        rule["expr"] = rule["expr"].replace("process_start_time_seconds < 600", "process_start_time_seconds < 5")
         if "for" in rule:
             rule["for"] = "1s"
     return found
