@@ -29,11 +29,15 @@ COMMAND = [sys.executable, "-c", "import sys; from tailer.cli.service import mai
 
 GROUP = """
 [groups.{name}]
-objects = ["oss://logs/**"]
+objects = ["oss://logs/{objects}"]
 sink = "{sink}"
 list_interval = 0.2
 poll_min = 0.1
 """
+
+
+def group(name: str, sink: str, objects: str = "**") -> str:
+    return GROUP.format(name=name, sink=sink, objects=objects)
 
 
 class World:
@@ -106,7 +110,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 def test_a_signal_ends_it_when_all_is_delivered_and_committed(world: World, number: signal.Signals) -> None:
     world.append("a.log", b"one\n")
-    world.write(GROUP.format(name="web", sink="mirror"))
+    world.write(group("web", "mirror"))
     process = world.start()
     world.wait_for(lambda: world.mirrored("a.log") == b"one\n", "the first line")
     process.send_signal(number)
@@ -124,13 +128,13 @@ def test_what_is_in_hand_and_takes_too_long_is_said_and_comes_again(world: World
     begun = world.folder / "begun"
     sink = f'[sinks.slow]\ntype = "exec"\ncommand = ["sh", "-c", "touch {begun}; exec sleep 60"]\n'
     world.append("a.log", b"one\n")
-    world.write(sink, GROUP.format(name="web", sink="slow"), head='drain = "200ms"')
+    world.write(sink, group("web", "slow"), head='drain = "200ms"')
     process = world.start()
     world.wait_for(begun.exists, "the command")
     process.terminate()
     assert process.wait(30) == 1
     assert "nothing is lost" in world.said()
-    world.write(GROUP.format(name="web", sink="mirror"))
+    world.write(group("web", "mirror"))
     world.start()
     world.wait_for(lambda: world.mirrored("a.log") == b"one\n", "the line that had not been delivered")
 
@@ -138,7 +142,7 @@ def test_what_is_in_hand_and_takes_too_long_is_said_and_comes_again(world: World
 def test_a_port_that_is_taken_is_one_line_and_exit_status_2(world: World) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        world.write(GROUP.format(name="web", sink="mirror"), listen=f'"127.0.0.1:{port}"')
+        world.write(group("web", "mirror"), listen=f'"127.0.0.1:{port}"')
         status, stderr = world.run()
     assert status == 2
     assert stderr == f"oss-tailer: cannot serve on 127.0.0.1:{port}: Address already in use\n"
@@ -157,7 +161,7 @@ def test_all_mistakes_of_the_file_are_said_with_exit_status_2(world: World) -> N
 
 def test_a_second_one_on_the_same_group_is_refused_with_one_line(world: World) -> None:
     world.append("a.log", b"one\n")
-    world.write(GROUP.format(name="web", sink="mirror"))
+    world.write(group("web", "mirror"))
     first = world.start()
     world.wait_for(lambda: world.mirrored("a.log"), "the first one")
     status, stderr = world.run()
@@ -170,7 +174,7 @@ def test_a_second_one_on_the_same_group_is_refused_with_one_line(world: World) -
 
 def test_the_log_is_json_and_the_port_is_told_when_that_is_asked_for(world: World) -> None:
     world.append("a.log", b"one\n")
-    world.write(GROUP.format(name="web", sink="mirror"), head='log_format = "json"', listen='"127.0.0.1:0"')
+    world.write(group("web", "mirror"), head='log_format = "json"', listen='"127.0.0.1:0"')
     process = world.start()
     world.wait_for(lambda: '"url"' in world.said(), "the port")
     world.wait_for(lambda: world.mirrored("a.log"), "the first line")
@@ -265,19 +269,31 @@ class Producer:
             self.appends += 1
 
 
+FAULTS = (
+    tailer.local.Fault("reset", probability=0.02),
+    tailer.local.Fault("cut", operation="GetObject", at=50, probability=0.02),
+    tailer.local.Fault("flip-bit", at=40, probability=0.02),
+    tailer.local.Fault("status", probability=0.02),
+)
+
+
 def test_kills_and_reloads_leave_mirrors_exact_and_lose_nothing_on_the_way_to_a_server(world: World) -> None:
-    """Thirty objects into a mirror (exactly once) and by HTTP (at least once), under kill -9 and SIGHUP."""
-    keys = [f"app-{number}.log" for number in range(30)]
+    """Thirty objects into a mirror (exactly once) and by HTTP (at least once), under kill -9, SIGHUP and faults.
+
+    Two more are replaced again and again: whatever the kills break off, their mirrors are the last of them in the end.
+    """
+    keys, replaced = [f"app-{number}.log" for number in range(30)], ["new-0.log", "new-1.log"]
     receiver, chance = Receiver(), random.Random(5)
+    for fault in FAULTS:
+        world.server.faults.add(fault)
     with receiver.serving() as port:
         http = f'[sinks.http]\ntype = "http"\nurl = "http://127.0.0.1:{port}/"\n'
-        tables = http, GROUP.format(name="mirrors", sink="mirror"), GROUP.format(name="posts", sink="http")
+        tables = http, group("mirrors", "mirror"), group("posts", "http", "app-*")
         world.write(*tables)
-        with Producer(world, keys, 7) as producer:
+        with Producer(world, [*keys, *replaced], 7) as producer:
             for number in range(4):
+                started, before = world.said().count("msg=started"), producer.appends
                 process = world.start()
-                before = producer.appends
-                started = world.said().count("msg=started")
                 world.wait_for(lambda started=started: world.said().count("msg=started") > started, "a start")
                 for _ in range(100):
                     process.send_signal(signal.SIGHUP)
@@ -285,22 +301,25 @@ def test_kills_and_reloads_leave_mirrors_exact_and_lose_nothing_on_the_way_to_a_
                 world.write(*tables, f"poll_max = {20 + number}\n")
                 world.wait_for(lambda before=before: producer.appends > before + 100, "some appends")
                 time.sleep(chance.uniform(0.1, 0.6))
+                for key in replaced:
+                    world.server.store.delete("logs", key)
+                time.sleep(chance.uniform(0.0, 0.3))
                 assert process.poll() is None, world.said()
                 process.kill()
                 process.wait()
-        for key in keys:
+        world.server.faults.clear()
+        for key in [*keys, *replaced]:
             world.append(key, b" the end\n")
         process = world.start()
-        world.wait_for(
-            lambda: all(world.mirrored(key) == world.object(key) for key in keys), "mirrors that are the objects"
-        )
-        world.wait_for(
-            lambda: all(receiver.data[f"oss://logs/{key}"] == world.object(key) for key in keys), "all of it posted"
-        )
+        for key in [*keys, *replaced]:
+            world.wait_for(lambda key=key: world.mirrored(key) == world.object(key), f"a mirror of {key} as it is")
+        for key in keys:
+            got = receiver.data[f"oss://logs/{key}"]
+            world.wait_for(lambda key=key, got=got: got == world.object(key), f"all of {key}, posted")
         process.terminate()
         assert process.wait(30) == 0
     assert 'msg="the configuration was read again"' in world.said()
     assert receiver.gaps == []
     assert receiver.differs == []
-    left = {path.name for path in (world.mirror / "logs").iterdir()}
-    assert left == set(keys), "no note, no half of a generation"
+    left = {path.name.partition("%g")[0] for path in (world.mirror / "logs").iterdir()}
+    assert left == {*keys, *replaced}, "no note, no half of a generation"
