@@ -82,6 +82,7 @@ class Service:
         self._stores: dict[str, Checkpoints] = {}
         self._groups: dict[str, _Group] = {}
         self._reload_wanted = asyncio.Event()
+        self._reloading = asyncio.Lock()
         self._stopping = asyncio.Event()
         self._in_a_hurry = asyncio.Event()
         self._ended_by: TailerError | None = None
@@ -155,8 +156,9 @@ class Service:
                 self._notifier.ready()
                 await self._stopping.wait()
         finally:
-            for task in tasks:
-                task.cancel()
+            async with self._reloading:  # one that has begun comes to its end: nothing is left in between
+                for task in tasks:
+                    task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _tick_for_ever(self) -> None:
@@ -232,7 +234,8 @@ class Service:
             await self._reload_wanted.wait()
             self._reload_wanted.clear()
             self._notifier.reloading()
-            await self._reload()
+            async with self._reloading:
+                await self._reload()
             self._notifier.ready()
             await asyncio.sleep(_BETWEEN_RELOADS)
 
@@ -245,7 +248,11 @@ class Service:
         except TailerError as error:
             self._config_error = str(error)
             _log.error("the configuration was not taken over: all goes on as before", extra=logs.of_error(error))
-            self.observer.on_error("", "config", error)
+            for name in self._groups:
+                self.observer.on_error(name, "config", error)
+        except Exception as error:
+            self._config_error = f"a mistake of ours: {type(error).__name__}: {error}"
+            _log.error("the configuration was taken over in part at most, by a mistake of ours", exc_info=error)
         else:
             if changed or self._config_error is not None:
                 _log.info("the configuration was read again", extra={"groups": len(self._groups), "changed": changed})
@@ -472,8 +479,15 @@ class _Group:
         config, before = self._service.config_of(self.name), self.config
         self.fleet.limit_buffer(self._service.buffer_bytes())
         self.config = config
-        if config != before:
+        if config == before:
+            return
+        try:
             await self.fleet.apply(config)
+        except TailerError as error:
+            self.config = before
+            self._tell(error)
+        else:
+            self._trouble = None
 
     def moves(self) -> bool:
         """Did it give a sign of life just now? One that failed and waits is looked after by us."""

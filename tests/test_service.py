@@ -280,6 +280,7 @@ def test_a_bad_file_changes_nothing_and_is_reported(
             status = service.status()
             assert said in (status.config_error or "")
             assert "hidden" not in (status.config_error or "") + caplog.text
+            assert re.search(r'errors_total\{group="web",[^}]*stage="config"[^}]*\} 1.0', service.metrics_text())
             assert status.healthy, "it does its work: nobody is to restart it with that file"
             assert deeds == []
             bench.append("a.log", b"one\n")
@@ -384,6 +385,47 @@ def test_the_checkpoint_file_and_another_owner_of_a_new_group_are_refused(bench:
             await until(lambda: len(service.status().groups) == 2)
 
     asyncio.run(run())
+
+
+def test_a_mistake_of_ours_in_a_reload_stops_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.write(group("web", "oss://logs/*.log"))
+
+    async def run() -> None:
+        async with bench.running() as service:
+            with monkeypatch.context() as broken:
+                broken.setattr(tailer.service, "load_config", lambda _: 1 / 0)
+                service.reload()
+                await until(lambda: "ZeroDivisionError" in (service.status().config_error or ""))
+            bench.append("a.log", b"one\n")
+            await until(lambda: bench.mirrored("a.log") == b"one\n")
+            service.reload()
+            await until(lambda: service.status().config_error is None)
+
+    asyncio.run(run())
+    assert "a mistake of ours" in caplog.text
+
+
+def test_told_to_end_in_the_middle_of_a_reload_it_leaves_nothing_behind(bench: Bench) -> None:
+    """The group that moves to another sink has a batch in hand meanwhile."""
+    slow = f'[sinks.slow]\ntype = "exec"\ncommand = ["sh", "-c", "touch {bench.mirror}.begun; sleep 1"]\n'
+    bench.append("a.log", b"one\n")
+    bench.write(slow, group("web", "oss://logs/*.log", "slow"))
+    begun = bench.mirror.with_name("mirror.begun")
+    descriptors = len(os.listdir("/proc/self/fd"))
+
+    async def run() -> None:
+        async with bench.running() as service:
+            await until(begun.exists)
+            bench.write(
+                '[sinks.h]\ntype = "http"\nurl = "http://127.0.0.1:9/"\n', group("web", "oss://logs/*.log", "h")
+            )
+            service.reload()
+            await asyncio.sleep(0.1)
+
+    asyncio.run(run())
+    assert len(os.listdir("/proc/self/fd")) <= descriptors + 2
 
 
 # --- what is not well
