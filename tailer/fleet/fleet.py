@@ -599,7 +599,9 @@ class Fleet:
 
     def _set_next(self, row: FleetRow, delay: float) -> None:
         row.awake().interval = delay
-        self._set_timer(row, time.monotonic() + delay)
+        due = time.monotonic() + delay
+        if not 0.0 < row.due < due:  # else a hint that came during the visit wants it sooner
+            self._set_timer(row, due)
 
     def _weigh(self, row: FleetRow) -> None:
         self._tally.weigh(row, time.monotonic())
