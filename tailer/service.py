@@ -34,9 +34,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 
     from tailer.configfile import GroupConfig, ServiceConfig, SinkConfig
-    from tailer.core.position import ObjectRef
+    from tailer.core.position import ObjectMeta, ObjectRef, Window
+    from tailer.core.ranges import ByteRange
     from tailer.metrics import ServiceMetrics
     from tailer.oss.client import Client
+    from tailer.oss.messages import ListPage
     from tailer.outlets import SinkOutlet
     from tailer.status import GroupStatus, ObjectStatus, Observer
 
@@ -49,6 +51,7 @@ _BETWEEN_RELOADS = 0.5  # seconds: what asks for more is asked once
 _LONG_AGO = 600.0  # seconds: whatever failed before that, a group fails for the first time
 _STANDSTILL = 30.0  # seconds without a sign of life
 _MOST_OBJECTS = 200  # in a status, where no more of them have metrics
+_MOST_REQUESTS = 256  # at once, and so connections, however many groups there are
 
 
 class Port(Protocol):
@@ -81,6 +84,7 @@ class Service:
         self._sinks: dict[str, SinkOutlet] = {}
         self._stores: dict[str, Checkpoints] = {}
         self._groups: dict[str, _Group] = {}
+        self._requests = asyncio.Semaphore(_MOST_REQUESTS)
         self._reload_wanted = asyncio.Event()
         self._reloading = asyncio.Lock()
         self._stopping = asyncio.Event()
@@ -345,7 +349,7 @@ class Service:
         """Whoever follows `group`, not begun yet. Raises ConfigError."""
         assert self._client is not None  # what begins a group comes behind it
         outlet = self._sinks[group.sink].of_group(group)
-        reader = self._governor.reader(self._client, group.name)
+        reader = self._governor.reader(_Bounded(self._client, self._requests), group.name)
         return Fleet(group, reader, store, outlet, self.observer, buffer_bytes=self.buffer_bytes())
 
     def sink(self, name: str) -> SinkOutlet:
@@ -508,6 +512,30 @@ class _Group:
         elif not self.moves():
             yield f"group {self.name}: stands still since {time.monotonic() - self.fleet.beat:.0f} s"
         yield from self.fleet.problems(stuck)
+
+
+class _Bounded:
+    """The client, of which so many requests are under way at a time as there are `slots`."""
+
+    def __init__(self, client: Client, slots: asyncio.Semaphore) -> None:
+        self._client = client
+        self._slots = slots
+
+    async def head(self, ref: ObjectRef) -> ObjectMeta:
+        async with self._slots:
+            return await self._client.head(ref)
+
+    async def fetch(self, ref: ObjectRef, range: ByteRange) -> Window:
+        async with self._slots:
+            return await self._client.fetch(ref, range)
+
+    async def list_objects(
+        self, bucket: str, prefix: str = "", *, delimiter: str = "", continuation_token: str | None = None
+    ) -> ListPage:
+        async with self._slots:
+            return await self._client.list_objects(
+                bucket, prefix, delimiter=delimiter, continuation_token=continuation_token
+            )
 
 
 class _Unheard:

@@ -11,7 +11,7 @@ import socket
 import sqlite3
 import urllib.error
 import urllib.request
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
@@ -22,6 +22,7 @@ from tailer.configfile import GroupConfig
 from tailer.core.position import ObjectRef
 from tailer.errors import CheckpointError, ConfigError, OutputClosed
 from tailer.fleet import Fleet
+from tailer.oss.client import Client
 from tailer.service import Service
 from tailer.systemd import Notifier
 from tests.service_bench import Bench, group, until
@@ -138,6 +139,34 @@ def test_a_restart_goes_on_where_it_was_and_reads_nothing_again(bench: Bench) ->
     assert asyncio.run(run(b"one\n")) == 4
     bench.append("a.log", b"two\n")
     assert asyncio.run(run(b"one\ntwo\n")) == 4
+
+
+def test_requests_of_all_groups_together_are_bounded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tailer.service, "_MOST_REQUESTS", 3)
+    under_way = most = 0
+    fetch = Client.fetch
+
+    async def counted(*arguments: Any) -> Any:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        try:
+            return await fetch(*arguments)
+        finally:
+            under_way -= 1
+
+    monkeypatch.setattr(Client, "fetch", counted)
+    keys = [f"{place}/{number}.log" for place in "ab" for number in range(30)]
+    for key in keys:
+        bench.append(key, b"one\n")
+    bench.write(group("a", "oss://logs/a/*"), group("b", "oss://logs/b/*"))
+
+    async def run() -> None:
+        async with bench.running():
+            await until(lambda: all(bench.mirrored(key) == b"one\n" for key in keys))
+
+    asyncio.run(run())
+    assert most == 3
 
 
 def test_without_a_port_there_is_none(bench: Bench) -> None:
