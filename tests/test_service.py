@@ -11,6 +11,7 @@ import socket
 import sqlite3
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
@@ -18,7 +19,7 @@ import pytest
 import tailer.local
 import tailer.service
 from tailer.checkpoints import Checkpoints
-from tailer.configfile import GroupConfig
+from tailer.configfile import GroupConfig, read_config
 from tailer.core.position import ObjectRef
 from tailer.errors import CheckpointError, ConfigError, OutputClosed
 from tailer.fleet import Fleet
@@ -29,7 +30,6 @@ from tests.service_bench import Bench, group, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -455,6 +455,17 @@ def test_told_to_end_in_the_middle_of_a_reload_it_leaves_nothing_behind(bench: B
 
     asyncio.run(run())
     assert len(os.listdir("/proc/self/fd")) <= descriptors + 2
+
+
+def test_the_example_of_the_page_is_good(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "service.md").read_text()
+    found = re.search(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert found is not None
+    example = tmp_path / "service.toml"
+    example.write_text(found[1])
+    config, problems = read_config(example)
+    assert config is not None
+    assert [problem for problem in problems if not problem.warning] == []
 
 
 # --- what is not well
