@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import json
 import os
 import re
@@ -178,6 +179,24 @@ def test_without_a_port_there_is_none(bench: Bench) -> None:
             assert bench.port == 0
             with pytest.raises(ConfigError, match="no metrics without a port"):
                 service.metrics_text()
+
+    asyncio.run(run())
+
+
+def test_without_its_packages_a_port_is_refused_to_who_asks_for_one_and_left_out_else(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "aiohttp" else really(name))
+    bench.write(group("web", "oss://logs/*.log"))
+    with pytest.raises(ConfigError, match="needs the package aiohttp"):
+        asyncio.run(Service(bench.path, open_port=bench.open_port).run())
+    bench.path.write_text(bench.path.read_text().replace('[server]\nlisten = "127.0.0.1:0"\n', ""))
+
+    async def run() -> None:
+        async with bench.running() as service:
+            await until(lambda: service.status().ready)
+            assert bench.port == 0
 
     asyncio.run(run())
 
