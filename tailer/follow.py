@@ -147,6 +147,17 @@ class Follower:
         """
         await self._drive(until_idle=False)
 
+    async def prove(self) -> None:
+        """Read what lies below the start, where that is to be proven and is not yet (`Integrity.FULL`).
+
+        Raises ChainBroken when it does not fit, and what hinders the reading.
+        """
+        try:
+            await self._prove_to_the_end()
+            await self._commit()
+        finally:
+            await self._cancel()
+
     def wake(self) -> None:
         """Poll at once."""
         self.tail.wake(self._clock())

@@ -80,7 +80,10 @@ class Visit:
         if begin is not None and begin.delivered != self.row.mark.delivered:
             self.row.begin_at(begin)
         try:
-            await Follower(self, tail, self).catch_up()
+            follower = Follower(self, tail, self)
+            await follower.catch_up()
+            if not self.missing:
+                await follower.prove()
         except TailerError as error:
             told = await sink.settle(error)
             if told is error:

@@ -10,6 +10,7 @@ import pytest
 
 from tailer.checkpoints import Checkpoints, read_all
 from tailer.configfile import Limits
+from tailer.core.options import Integrity
 from tailer.errors import BucketNotFound, CrcMissing, ObjectReplaced, SinkBusy
 from tailer.local import Fault
 
@@ -194,6 +195,23 @@ def test_the_end_is_where_it_begins_when_asked_to(world: World) -> None:
     assert marks(world)["there"].delivered.offset == 8
 
 
+def test_what_lies_before_the_end_is_proven_when_asked_to(world: World) -> None:
+    """With integrity full it is read, and not handed on; after that nothing is unproven."""
+
+    async def follow() -> None:
+        world.append("a", b"old\n" * 100_000)
+        async with world.follow(world.group(start="end", integrity=Integrity.FULL, **LISTED)) as fleet:
+            await world.until(lambda: fleet.ready)
+            world.append("a", b"new\n")
+            await world.until(lambda: world.text("a").endswith(b"new\n"))
+            await world.until(lambda: fleet.status().unproven == 0)
+            assert fleet.objects(1)[0].chain == "proven"
+            assert fleet.status().delivered_bytes == 4
+        assert marks(world)["a"].delivered.claim is None
+
+    play(follow())
+
+
 def test_a_group_that_began_without_objects_has_begun(world: World) -> None:
     async def follow() -> None:
         group = world.group(start="end")
@@ -202,6 +220,28 @@ def test_a_group_that_began_without_objects_has_begun(world: World) -> None:
         world.append("later", b"one\n")
         async with world.follow(group):
             await world.until(lambda: world.text("later") == b"one\n")
+
+    play(follow())
+
+
+@pytest.mark.parametrize("delimiter", [b"\n", None], ids=["lines", "bytes"])
+@pytest.mark.parametrize("integrity", [Integrity.STRICT, Integrity.OFF], ids=["strict", "off"])
+def test_small_and_large_objects_whatever_is_to_be_proven(
+    world: World, integrity: Integrity, delimiter: bytes | None
+) -> None:
+    large = (b"y" * 1023 + b"\n") * (12 << 10)
+
+    async def follow() -> None:
+        world.append("small", b"0\n")
+        world.append("large", large)
+        async with world.follow(world.group(integrity=integrity, delimiter=delimiter)) as fleet:
+            await world.until(lambda: len(world.text("large")) == len(large) and world.text("small"))
+            world.append("small", b"1\n")
+            world.renew("large", b"another\n")
+            await world.shows("small", b"0\n1\n")
+            await world.shows("large", b"another\n")
+            assert fleet.status().lag == 0
+        assert world.sink.gaps == 0
 
     play(follow())
 
