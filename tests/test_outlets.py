@@ -201,8 +201,8 @@ def test_many_visits_at_once_do_not_need_as_many_open_files(tmp_path: Path) -> N
 
     async def run() -> int:
         outlet = open_outlet(SinkConfig("m", "file", path=tmp_path))
+        before = most = len(os.listdir("/proc/self/fd"))
         visits: dict[ObjectRef, VisitSink] = {ref: (await outlet.open(ref, None))[0] for ref in refs}
-        most = 0
         for line in (b"one\n", b"two\n", b"three\n"):
             for ref, visit in visits.items():
                 await visit.write(batch(len(contents[ref]), line, ref=ref))
@@ -212,7 +212,7 @@ def test_many_visits_at_once_do_not_need_as_many_open_files(tmp_path: Path) -> N
         for visit in visits.values():
             await visit.close()
         await outlet.close()
-        return most
+        return most - before
 
     assert asyncio.run(run()) < 256 + 60
     for ref, content in contents.items():
