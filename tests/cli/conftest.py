@@ -47,7 +47,7 @@ class Running:
     def stderr(self) -> str:
         return (self._folder / "stderr").read_text()
 
-    def wait_for(self, is_there: Callable[[], bool], seconds: float = 15.0) -> None:
+    def wait_for(self, is_there: Callable[[], bool], seconds: float = 60.0) -> None:
         deadline = time.monotonic() + seconds
         while not is_there():
             if time.monotonic() > deadline:
@@ -62,7 +62,7 @@ class Running:
         """Until `words` stand on standard error."""
         self.wait_for(lambda: words in self.stderr)
 
-    def end(self, seconds: float = 15.0) -> Finished:
+    def end(self, seconds: float = 60.0) -> Finished:
         """Wait until it ends by itself."""
         status = self.process.wait(seconds)
         return Finished(status, self.stdout, self.stderr)
