@@ -6,17 +6,13 @@ See docs/soak.md. Exit status 1 when something that is promised does not hold; t
 from __future__ import annotations
 
 import argparse
-import json
 import random
-import shutil
 import signal
 import sys
-import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
-from itertools import pairwise
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,16 +21,16 @@ from tests.soak.records import BUCKET
 from tests.soak.verdict import (
     Row,
     Truth,
+    conduct,
     judge_deliveries,
     judge_ends,
     judge_memory,
     judge_mirror,
     judge_producers,
 )
-from tests.soak.world import OSS_TAIL, Consumer, Nemesis, Server, start_process, wait_until
+from tests.soak.world import OSS_TAIL, Consumer, Nemesis, Producers, Server, resident, wait_until
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Sequence
 
 PATTERN = f"oss://{BUCKET}/logs/*.log"
@@ -42,7 +38,6 @@ _FAULTS_CHANGE = 3.0  # seconds, as all of these
 _LOOK = 0.1
 _SAMPLE = 0.04
 _PROGRESS = 15.0
-_PRODUCERS = 2
 _BURSTING = 4
 
 
@@ -55,7 +50,14 @@ class Soak:
         self._chance = random.Random(options.seed)
         self._server = Server(folder)
         self._nemesis = Nemesis(random.Random(f"{options.seed}/faults"), options.objects)
-        self._producers: list[subprocess.Popen[bytes]] = []
+        self._producers = Producers(
+            folder,
+            self._server,
+            objects=options.objects,
+            seed=options.seed,
+            pause=options.pause,
+            bursting=_BURSTING,
+        )
         self._memory: list[tuple[float, int]] = []
         self._enough = threading.Event()
         interval = str(options.interval)
@@ -83,7 +85,7 @@ class Soak:
             stack.callback(self._stop_all)
             self._start()
             self._torment()
-            reports = self._end_producers()
+            reports = self._producers.end()  # with all faults still on
             final = self._catch_up()
         return self._judge(reports, final)
 
@@ -92,22 +94,10 @@ class Soak:
     def _start(self) -> None:
         self._server.suffer_from_start(self._nemesis.always())
         self._server.start()
-        count, options = self._options.objects, self._options
-        edges = [count * part // _PRODUCERS for part in range(_PRODUCERS + 1)]
-        for first, last in pairwise(edges):
-            wanted = {"first": first, "last": last, "seed": options.seed, "bursting": _BURSTING, "pause": options.pause}
-            arguments = [f"--{name}={value}" for name, value in wanted.items()]
-            with (self._folder / f"producer-{first}.err").open("wb") as log:
-                command = ["tests.soak.producer", *arguments, f"--report={self._report(first)}"]
-                self._producers.append(start_process(command, self._server.environment, log))
-        if not wait_until(lambda: all(self._server.sizes(count))):
-            raise RuntimeError("the producers did not begin")
+        self._producers.start()
         self._steady.start()
         for consumer in self._killed:
             consumer.start(self._lifetime())
-
-    def _report(self, first: int) -> Path:
-        return self._folder / f"producer-{first}.json"
 
     def _lifetime(self) -> float:
         """Seconds until the next kill: one in seven hits the start of a process, the others any moment of its work."""
@@ -141,7 +131,7 @@ class Soak:
     def _look_after_consumers(self) -> None:
         now = time.monotonic()
         if not self._memory or now - self._memory[-1][0] > 1.0:
-            self._memory.append((now, _resident(self._steady.pid)))
+            self._memory.append((now, resident(self._steady.pid)))
         for consumer in self._killed:
             life = consumer.life
             life.sample()
@@ -196,20 +186,6 @@ class Soak:
 
     # --- the end
 
-    def _end_producers(self) -> list[dict[str, object]]:
-        """With all faults still on."""
-        for process in self._producers:
-            process.send_signal(signal.SIGTERM)
-        reports: list[dict[str, object]] = []
-        for process in self._producers:
-            process.wait(120)
-        for path in sorted(self._folder.glob("producer-*.json")):
-            reports += json.loads(path.read_text())
-        if len(reports) != self._options.objects:
-            errors = "".join(path.read_text() for path in sorted(self._folder.glob("producer-*.err")))
-            raise RuntimeError(f"a producer failed: {errors}")
-        return reports
-
     def _catch_up(self) -> dict[str, int | None]:
         """One last kill; then all goes well, and every consumer ends as it should. Gives their exit statuses."""
         self._server.recover()
@@ -219,16 +195,14 @@ class Soak:
         final = {consumer.name: consumer.end(180) for consumer in self._killed}
         objects = self._server.sizes(self._options.objects)
         wait_until(lambda: _total(self._folder / "steady") >= sum(objects), 60)
-        self._memory.append((time.monotonic(), _resident(self._steady.pid)))
+        self._memory.append((time.monotonic(), resident(self._steady.pid)))
         final[self._steady.name] = self._steady.terminate(30)
         return final
 
     def _stop_all(self) -> None:
         for consumer in [*self._killed, self._steady]:
             consumer.stop()
-        for process in self._producers:
-            process.kill()
-            process.wait()
+        self._producers.stop()
         self._server.stop()
 
     def _judge(self, reports: Sequence[dict[str, object]], final: dict[str, int | None]) -> list[Row]:
@@ -252,15 +226,6 @@ class Soak:
         ]
 
 
-def _resident(pid: int) -> int:
-    """Bytes in memory (proc(5), VmRSS); 0 for a process that ended."""
-    with suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS"):
-                return int(line.split()[1]) * 1024
-    return 0
-
-
 def _total(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
@@ -268,21 +233,7 @@ def _total(folder: Path) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it and show the table."""
     options = _parse(arguments)
-    folder = Path(tempfile.mkdtemp(prefix="oss-tail-soak-", dir=options.folder))
-    print(f"soak: seed {options.seed}, in {folder}", flush=True)
-    began, passed = time.monotonic(), False
-    try:
-        rows = Soak(options, folder).run()
-        passed = all(row.passed for row in rows)
-        for row in rows:
-            print(f"{'ok  ' if row.passed else 'FAIL'}  {row.what}\n        {row.figures}")
-    finally:
-        if passed and not options.keep:
-            shutil.rmtree(folder)
-        else:
-            print(f"soak: the evidence is in {folder}")
-    print(f"soak: {'passed' if passed else 'FAILED'} in {time.monotonic() - began:.0f} s", flush=True)
-    return 0 if passed else 1
+    return conduct("soak", options, lambda folder: Soak(options, folder).run())
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import mmap
 import re
+import shutil
 import signal
 import statistics
+import tempfile
+import time
 from itertools import combinations
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tailer.core.position import ObjectRef
@@ -16,8 +20,8 @@ from tests.soak.ledger import Auditor, Ledger
 from tests.soak.records import BUCKET, key_of, write_expected
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from tests.soak.ledger import Entry
     from tests.soak.world import Consumer, Life
@@ -34,6 +38,25 @@ class Row(NamedTuple):
     what: str
     passed: bool
     figures: str
+
+
+def conduct(name: str, options: argparse.Namespace, run: Callable[[Path], Sequence[Row]]) -> int:
+    """Run a soak in a folder of its own and show its table: the exit status. The evidence of a failure is kept."""
+    folder = Path(tempfile.mkdtemp(prefix=f"oss-tail-{name}-", dir=options.folder))
+    print(f"{name}: seed {options.seed}, in {folder}", flush=True)
+    began, passed = time.monotonic(), False
+    try:
+        rows = run(folder)
+        passed = all(row.passed for row in rows)
+        for row in rows:
+            print(f"{'ok  ' if row.passed else 'FAIL'}  {row.what}\n        {row.figures}")
+    finally:
+        if passed and not options.keep:
+            shutil.rmtree(folder)
+        else:
+            print(f"{name}: the evidence is in {folder}")
+    print(f"{name}: {'passed' if passed else 'FAILED'} in {time.monotonic() - began:.0f} s", flush=True)
+    return 0 if passed else 1
 
 
 class Truth:
@@ -60,31 +83,31 @@ class Truth:
 def judge_producers(truth: Truth, root: Path, reports: Sequence[dict[str, object]]) -> Row:
     """What was acknowledged is what the objects are."""
     problems = [str(report["problem"]) for report in reports if report["problem"]]
-    problems += _differences(truth, lambda number: root / BUCKET / key_of(number))
+    problems += differences(truth, lambda number: root / BUCKET / key_of(number))
     if not truth.whole:
         problems.append("an object does not end with a record")
     sums = [sum(int(str(report[name])) for report in reports) for name in ("appends", "settled_done")]
     figures = f"{truth.total:,} bytes in {sums[0]:,} appends; {sums[1]:,} had no answer and were found done"
-    return _row("acknowledged appends are the objects", problems, figures)
+    return row_of("acknowledged appends are the objects", problems, figures)
 
 
 def judge_mirror(truth: Truth, consumer: Consumer, mirror: Path) -> Row:
     """The mirrors are the objects, byte for byte."""
-    problems = _differences(truth, lambda number: mirror_path(mirror, ObjectRef(BUCKET, key_of(number))))
+    problems = differences(truth, lambda number: mirror_path(mirror, ObjectRef(BUCKET, key_of(number))))
     kills = f"killed {consumer.kills} times" if consumer.kills else "never killed"
     count = len(truth.paths)
-    return _row(f"{consumer.name} ({kills})", problems, f"{count - len(problems)} of {count} files equal")
+    return row_of(f"{consumer.name} ({kills})", problems, f"{count - len(problems)} of {count} files equal")
 
 
-def _differences(truth: Truth, path_of: Callable[[int], Path]) -> list[str]:
+def differences(truth: Truth, path_of: Callable[[int], Path]) -> list[str]:
     return [
         found
         for number, expected in truth.paths.items()
-        if (found := _difference(path_of(number), memoryview(expected.read_bytes())))
+        if (found := difference(path_of(number), memoryview(expected.read_bytes())))
     ]
 
 
-def _difference(path: Path, expected: memoryview) -> str | None:
+def difference(path: Path, expected: memoryview) -> str | None:
     if not path.exists():
         return f"{path}: not there"
     content = memoryview(path.read_bytes())
@@ -110,7 +133,7 @@ def judge_deliveries(
         problems.append(f"a repeat of {ledger.oldest:.2f} s")
     if (most := max((size for size, _ in ledger.repeats), default=0)) > REPEAT_BYTES:
         problems.append(f"a repeat of {most} bytes")
-    return _row(f"{consumer.name} (killed {consumer.kills} times)", problems, _figures(ledger))
+    return row_of(f"{consumer.name} (killed {consumer.kills} times)", problems, _figures(ledger))
 
 
 def _figures(ledger: Ledger) -> str:
@@ -137,7 +160,7 @@ def judge_ends(consumers: Sequence[Consumer], final: dict[str, int | None]) -> R
         problems += [f"{consumer.name} {word}" for life in consumer.lives for word in _bad_words(life)]
     problems += [f"{name} ended with {status}" for name, status in final.items() if status not in (0, _TERMINATED)]
     figures = f"{sum(len(consumer.lives) for consumer in consumers)} lives; {later} began while the server was away"
-    return _row("no other end, no other object, no traceback", problems, figures)
+    return row_of("no other end, no other object, no traceback", problems, figures)
 
 
 def _bad_words(life: Life) -> Iterator[str]:
@@ -164,13 +187,13 @@ def judge_memory(samples: Sequence[tuple[float, int]], bound: int) -> Row:
     return Row("memory has no slope (the consumer never killed)", slope * seconds <= bound, figures)
 
 
-def theil_sen(samples: Sequence[tuple[float, int]]) -> float:
-    """The median of the slopes between all pairs, in bytes per second: single peaks do not move it."""
+def theil_sen(samples: Sequence[tuple[float, float]]) -> float:
+    """The median of the slopes between all pairs, per second: single peaks do not move it."""
     thinned = samples[:: max(1, len(samples) // 200)]
     return statistics.median((b[1] - a[1]) / (b[0] - a[0]) for a, b in combinations(thinned, 2))
 
 
-def _row(what: str, problems: Sequence[str], figures: str) -> Row:
+def row_of(what: str, problems: Sequence[str], figures: str) -> Row:
     shown = "".join(f"\n        {problem}" for problem in problems[:5])
     more = f"\n        and {len(problems) - 5} more" if len(problems) > 5 else ""
     return Row(what, not problems, figures + shown + more)

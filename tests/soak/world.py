@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import urllib.request
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -26,6 +28,7 @@ OSS_TAIL = (sys.executable, "-c", "import sys; from tailer.cli.tail import main;
 OSS_LOCAL = (sys.executable, "-c", "import sys; from tailer.cli.local import main; sys.exit(main())")
 _FOREIGN = ("OSS", "ALIBABA", "HTTP", "http", "NO_PROXY", "no_proxy")
 _START_SECONDS = 60.0
+_PRODUCERS = 2
 
 
 def clean_environment(home: Path) -> dict[str, str]:
@@ -341,6 +344,59 @@ class Consumer:
         if self.lives and self.life.process.poll() is None:
             self.life.process.kill()
             self.life.process.wait()
+
+
+class Producers:
+    """The processes of `tests.soak.producer`, which share `objects` objects among them."""
+
+    def __init__(self, folder: Path, server: Server, *, objects: int, seed: int, pause: float, bursting: int) -> None:
+        self._folder = folder
+        self._server = server
+        self._objects = objects
+        self._settings = {"seed": seed, "bursting": bursting, "pause": pause}
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> None:
+        """Returns when every object is there. Raises RuntimeError when that takes too long."""
+        edges = [self._objects * part // _PRODUCERS for part in range(_PRODUCERS + 1)]
+        for first, last in pairwise(edges):
+            wanted = {"first": first, "last": last, **self._settings}
+            arguments = [f"--{name}={value}" for name, value in wanted.items()]
+            with (self._folder / f"producer-{first}.err").open("wb") as log:
+                report = f"--report={self._folder}/producer-{first}.json"
+                command = ["tests.soak.producer", *arguments, report]
+                self._processes.append(start_process(command, self._server.environment, log))
+        if not wait_until(lambda: all(self._server.sizes(self._objects))):
+            raise RuntimeError("the producers did not begin")
+
+    def end(self) -> list[dict[str, object]]:
+        """What each object came to. Raises RuntimeError when a producer failed."""
+        for process in self._processes:
+            process.send_signal(signal.SIGTERM)
+        reports: list[dict[str, object]] = []
+        for process in self._processes:
+            process.wait(120)
+        for path in sorted(self._folder.glob("producer-*.json")):
+            reports += json.loads(path.read_text())
+        if len(reports) != self._objects:
+            errors = "".join(path.read_text() for path in sorted(self._folder.glob("producer-*.err")))
+            raise RuntimeError(f"a producer failed: {errors}")
+        return reports
+
+    def stop(self) -> None:
+        """Leave nothing running."""
+        for process in self._processes:
+            process.kill()
+            process.wait()
+
+
+def resident(pid: int) -> int:
+    """Bytes in memory (proc(5), VmRSS); 0 for a process that ended."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS"):
+                return int(line.split()[1]) * 1024
+    return 0
 
 
 def last_line(path: Path) -> str:

@@ -1,0 +1,96 @@
+"""Whether a soak of the service was passed."""
+
+from __future__ import annotations
+
+import statistics
+from typing import TYPE_CHECKING
+
+from tailer.fleet.marks import COMMIT_BYTES, COMMIT_SECONDS
+from tests.soak.service.churn import volatile_key
+from tests.soak.verdict import Row, difference, differences, row_of, theil_sen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from tests.soak.service.receiver import Posts
+    from tests.soak.service.watched import Sample, Service
+    from tests.soak.verdict import Truth
+
+_MEASURED = (
+    ("resident", "resident size", "MiB", 2**20),
+    ("descriptors", "open files", "", 1),
+    ("threads", "threads", "", 1),
+)
+
+
+def judge_copies(
+    what: str, truth: Truth, volatile: Sequence[Path], path_of: Callable[[str], Path], key_of: Callable[[int], str]
+) -> Row:
+    """The copies of all objects, those that were replaced too, are the objects."""
+    problems = differences(truth, lambda number: path_of(key_of(number)))
+    for number, original in enumerate(volatile):
+        found = difference(path_of(volatile_key(number)), memoryview(original.read_bytes()))
+        problems += [found] if found else []
+    count = len(truth.paths) + len(volatile)
+    return row_of(what, problems, f"{count - len(problems)} of {count} equal, {len(volatile)} of them were replaced")
+
+
+def judge_posts(what: str, posts: Posts, grace: float) -> Row:
+    """In order, without a gap; again only what came within the bound before a kill."""
+    problems = list(posts.problems)
+    ages = sorted(age for _, age in posts.repeats)
+    oldest, sizes = (ages or [0.0])[-1], [size for size, _ in posts.repeats]
+    if oldest > COMMIT_SECONDS + grace:
+        problems.append(f"a repeat of {oldest:.2f} s")
+    if max(sizes, default=0) > 2 * COMMIT_BYTES:
+        problems.append(f"a repeat of {max(sizes)} bytes")
+    median = statistics.median(ages) if ages else 0.0
+    figures = f"{posts.received:,} bytes received; {sum(sizes):,} again at {len(ages)} places, the oldest of each came "
+    return row_of(what, problems, figures + f"before the kill by: median {median:.2f}, most {oldest:.2f} s")
+
+
+def judge_ledgers(services: Sequence[Service]) -> Row:
+    """The ledgers before the sinks saw no gap and no overlap."""
+    problems = [f"{one.name}: {one.told_gaps:.0f}" for one in services if one.told_gaps]
+    return row_of(
+        "oss_tail_gaps_total and oss_tail_overlaps_total", problems, "0 in every life" if not problems else ""
+    )
+
+
+def judge_health(steady: Service) -> Row:
+    """The one that is never killed answered 200 to each question of how it was."""
+    figures = f"asked {len(steady.samples)} times"
+    return row_of(f"{steady.name} is healthy all the time", steady.unhealthy, figures)
+
+
+def judge_lives(services: Sequence[Service], final: dict[str, int | None]) -> Row:
+    """Nobody ended but by a signal; none wrote a traceback, or of a mistake of ours."""
+    problems = [f"{one.name} {end}" for one in services for end in one.by_itself]
+    for one in services:
+        for life in one.lives:
+            text = life.stderr.read_text(errors="replace")
+            problems += [f"{life.stderr}: {word}" for word in ("Traceback", "mistake of ours") if word in text]
+    problems += [f"{name} ended with {status}" for name, status in final.items() if status != 0]
+    lives = sum(len(one.lives) for one in services)
+    return row_of("no other end, no traceback", problems, f"{lives} lives; the last ones ended with status 0")
+
+
+def judge_slopes(samples: Sequence[Sample], growth: float, more: int) -> list[Row]:
+    """Memory, files and threads after the first third: their trends rise by `growth` MiB, or by `more`, at most."""
+    kept = samples[len(samples) // 3 :]
+    if len(kept) < 5:
+        return [Row("no slope", False, f"only {len(kept)} samples")]
+    return [_slope(kept, *measured, growth if measured[3] > 1 else more) for measured in _MEASURED]
+
+
+def _slope(samples: Sequence[Sample], name: str, what: str, unit: str, scale: int, bound: float) -> Row:
+    points = [(sample.moment, getattr(sample, name) / scale) for sample in samples]
+    seconds = points[-1][0] - points[0][0]
+    rise = theil_sen(points) * seconds
+    values = [value for _, value in points]
+    figures = (
+        f"{min(values):.0f} to {max(values):.0f}, median {statistics.median(values):.0f} {unit}".rstrip()
+        + f"; trend {rise:+.2f} in {seconds:.0f} s (at most {bound:.0f})"
+    )
+    return Row(f"{what}: no slope", rise <= bound, figures)
