@@ -18,7 +18,7 @@ JAVA_READY := tests/interop/java/target/.ready
 # And without Maven those of the SDKs for Java.
 JAVA_MAYBE := $(if $(and $(shell command -v mvn),$(shell command -v javac)),$(JAVA_READY))
 
-.PHONY: help demo test lint bench interop model soak kill-append grafana prometheus clean .venv-oss2 .venv-ossfs node java go
+.PHONY: help demo test lint bench interop model soak soak-service kill-append grafana prometheus clean .venv-oss2 .venv-ossfs node java go
 
 help:
 	@echo "make demo     follow a growing object, on this machine alone, in 20 s (FILE=... for your own file)"
@@ -31,6 +31,7 @@ help:
 	@echo "make grafana  write the dashboard of grafana/"
 	@echo "make prometheus  get Prometheus into .prometheus, for the tests of grafana/, where there is none (needs apt)"
 	@echo "make soak     kill everything again and again for 20 minutes (SOAK='--help' for its options)"
+	@echo "make soak-service  the same for oss-tailer run, for an hour (SOAK='--help' for its options)"
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("oss-tail needs Python 3.11 or newer, this is " + sys.version) if sys.version_info < (3, 11) else 0'
@@ -87,6 +88,9 @@ model: $(READY)
 
 soak: $(READY)
 	$(BIN)/python -u -m tests.soak $(SOAK)
+
+soak-service: $(READY)
+	$(BIN)/python -u -m tests.soak.service $(SOAK)
 
 grafana:
 	$(PYTHON) grafana/dashboard.py
