@@ -657,7 +657,7 @@ def _own(path: Path, group: str, owner: str) -> int:
     except BlockingIOError as error:
         message = f"group {group!r} of the checkpoint file {str(path)!r} is in use by {_who(descriptor)}"
         os.close(descriptor)
-        raise CheckpointError(message, hint="--group names another one") from error
+        raise CheckpointError(message, hint="end that one, or name another group: --group of oss-tail") from error
     except OSError as error:
         os.close(descriptor)
         raise ConfigError(f"cannot lock the checkpoint file {str(path)!r}: {_reason(error)}") from error
