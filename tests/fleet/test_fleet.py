@@ -29,6 +29,14 @@ def play(what: Coroutine[None, None, None]) -> None:
     asyncio.run(what)
 
 
+def _tracebacks(error: BaseException | None) -> int:
+    count = 0
+    while error is not None:
+        count += error.__traceback__ is not None
+        error = error.__cause__ or error.__context__
+    return count
+
+
 def marks(world: World) -> dict[str, Mark]:
     return {one.ref.key: one.mark for one in read_all(world.path)}
 
@@ -354,6 +362,7 @@ def test_an_object_that_cannot_be_read_fails_alone_until_it_moves(world: World) 
             await world.until(lambda: fleet.status().objects["failed"] == 1 and world.text("b"))
             assert isinstance(world.observer.errors[0][1], CrcMissing)
             assert "CRC-64" in str(fleet.objects(1)[0].last_error)
+            assert _tracebacks(world.observer.errors[0][1]) == 0, "what is kept for the status holds no bytes in hand"
             world.server.faults.clear()
             world.append("a", b"1\n")
             await world.until(lambda: world.text("a") == b"0\n1\n")
