@@ -33,7 +33,7 @@ from tailer.core.position import ObjectRef
 from tailer.oss.client import connect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tailer.oss.client import Client
 
@@ -98,14 +98,13 @@ def answers(url: str) -> bool:
         return False
 
 
-def until(done: object, seconds: float = PATIENCE) -> None:
-    """Wait until `done()` is true. Exits the benchmark when it is not in time."""
-    assert callable(done)
+def until(done: Callable[[], bool], seconds: float = PATIENCE, every: float = 0.1) -> None:
+    """Wait until `done()` is true, asking `every` so many seconds. Exits the benchmark when it is not in time."""
     end = time.monotonic() + seconds
     while not done():
         if time.monotonic() > end:
             sys.exit("it took too long")
-        time.sleep(0.1)
+        time.sleep(every)
 
 
 @contextlib.contextmanager
@@ -229,12 +228,12 @@ def idle(size: int) -> dict[str, object]:
         base = base_memory(server)
         with writer(server, "fill", str(size)):
             pass
-        pattern, group = "oss://bench/logs/*.log", 'start = "end"\nlist_interval = "10s"'
+        pattern, group = "oss://bench/logs/*.log", 'start = "end"\nlist_interval = "5s"'
         with oss_tailer(server, Path(folder), pattern, 'type = "stdout"', group, 2) as tailer:
-            time.sleep(15.0)
-            before, cpu = tailer.metrics(), tailer.cpu()
             cycles = "oss_tail_discovery_duration_seconds_count"
-            until(lambda: tailer.metrics()[cycles] >= before[cycles] + 2)
+            until(lambda: tailer.metrics()[cycles] >= 3, every=0.5)
+            before, cpu = tailer.metrics(), tailer.cpu()
+            until(lambda: tailer.metrics()[cycles] >= before[cycles] + 2, every=0.5)
             after, used, memory = tailer.metrics(), tailer.cpu() - cpu, tailer.rss()
     made = after - before
     return {
