@@ -1,9 +1,9 @@
 """What `oss-tailer run` costs over `oss-local`, both as the commands that they are, appends from a third process.
 
-``python -m benchmarks.scale grow 10000`` follows objects of which 1 % grow each second, ``idle 100000`` objects that
-rest, ``together 1000 120`` objects that all grow, at 50 MB/s in sum for so many seconds, beside `tail -F` on files with
-the same lines, and ``heads 10000`` asks for each by HEAD. Each prints one line of JSON; CPU and memory are those of the
-process that follows, as proc(5) tells.
+``python -m benchmarks.scale grow 10000 any`` follows objects of which 1 % grow each second (``same``: always the same),
+``idle 100000`` objects that rest, ``together 1000 120`` objects that all grow, at 50 MB/s in sum for so many seconds,
+``tail 1000 120`` has `tail -F` follow files with the same lines, and ``heads 10000`` asks for each object by HEAD. Each
+prints lines of JSON; CPU and memory are those of the process that follows, as proc(5) tells.
 """
 
 from __future__ import annotations
