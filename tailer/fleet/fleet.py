@@ -320,7 +320,10 @@ class Fleet:
         for start in range(0, len(rows), _LOADED_AT_ONCE):
             some = rows[start : start + _LOADED_AT_ONCE]
             known = await self._load([row.ref for row in some])
+            leaving = {row.ref: row for row in self._leaving}  # a longer look-back, say, names them again
             for row in some:
+                if (former := leaving.get(row.ref)) is not None:
+                    self._release([former], "old")  # its mark is noted with that: it goes on there
                 self._begin(row, known.get(row.ref))
         self._order(rows)
         if rows:
