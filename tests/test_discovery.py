@@ -648,6 +648,17 @@ def test_a_clock_far_ahead_costs_a_bounded_number_of_listings() -> None:
     assert len(bucket.listed) <= 3
 
 
+def test_one_page_with_far_too_many_objects_gives_as_many_as_are_allowed() -> None:
+    bucket = Bucket()
+    for number in range(110):
+        bucket.put(f"a/{number:03}")
+    census = census_of(bucket, "oss://bucket/a/*", max_objects=50)
+    changes = take(census)
+    [error] = changes.errors.values()
+    assert len(changes.new) == 50
+    assert "more than 50 objects" in str(error)
+
+
 def test_a_look_back_of_too_many_partitions_is_refused() -> None:
     """A year of hours would be 8,760 listings each time."""
     with pytest.raises(ConfigError, match="8760 partitions"):

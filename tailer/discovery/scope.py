@@ -134,9 +134,9 @@ async def walk(
         last = _check_page(scope, page, last)
         keys += len(page.objects)
         empty = 0 if page.objects or page.prefixes else empty + 1
+        show(page, asked)
         if keys > 2 * most:
             raise too_many(most)
-        show(page, asked)
         if page.next_token is None:
             return
         if page.next_token == token or empty > _EMPTY_PAGES:
