@@ -156,6 +156,7 @@ class Soak:
             self._kill()
         else:
             return
+        service.mend()
         service.start(self._lifetime())
 
     def _kill(self) -> None:
@@ -301,7 +302,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--interval", type=float, default=2.0, help="seconds between two listings")
     parser.add_argument("--sample", type=float, default=3.0, help="seconds between two measurements")
     parser.add_argument("--grace", type=float, default=3.0, help="seconds a commit may be late on a busy machine")
-    parser.add_argument("--growth", type=float, default=8.0, help="MiB that the trend of memory may rise in all")
+    parser.add_argument("--growth", type=float, default=16.0, help="MiB that the trend of memory may rise in all")
     parser.add_argument("--more", type=int, default=16, help="files, and threads, that the trend may rise in all")
     parser.add_argument("--plot", type=Path, help="where to draw memory, files and threads, as SVG")
     parser.add_argument("--folder", type=Path, help="where the evidence goes; default: the temporary folder")

@@ -50,6 +50,7 @@ class Service(Consumer):
         self.told_gaps = 0.0
         self.unhealthy: list[str] = []
         self.reloads = 0
+        self._has_mistakes = False
         self._config = config
         self._url = url
         self._interval = interval
@@ -69,6 +70,7 @@ class Service(Consumer):
         if posted is not None:
             text += self._group("posts", posted, "collector") + 'integrity = "strict"\n'
         self._put(text)
+        self._has_mistakes = False
 
     def reload(self, chance: random.Random) -> None:
         """Another configuration, told by the change of the file, or by many signals as well."""
@@ -82,12 +84,18 @@ class Service(Consumer):
             self.configure(posted=None)
         elif change == 3:
             self._put('checkpoint = "state.db"\n[groups.mirrors]\nsink = "nowhere"\n')
+            self._has_mistakes = True
         else:
             limits = chance.choice(["", "[limits]\nmax_requests_per_second = 5000\n", 'stuck = "4m"\n'])
             self.configure(more=limits, poll_max=chance.choice([5.0, 10.0]))
         if chance.random() < 0.5:
             self.hang_up()
         self.reloads += 1
+
+    def mend(self) -> None:
+        """A file without mistakes, where it has some: with them no service starts."""
+        if self._has_mistakes:
+            self.configure()
 
     def hang_up(self) -> None:
         """SIGHUP, many times. One that does not listen for signals yet would be ended by them, as by default."""
