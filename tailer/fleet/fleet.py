@@ -13,6 +13,7 @@ import logging
 import math
 import random
 import time
+from dataclasses import replace
 from itertools import chain, count
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,14 @@ from tailer.core.position import Mark, Position
 from tailer.core.schedule import back_off, next_look
 from tailer.core.sequence import Sequence
 from tailer.discovery import Census
-from tailer.errors import CheckpointError, IntegrityError, ObjectReplaced, SinkError, TailerError
+from tailer.errors import (
+    CheckpointError,
+    IntegrityError,
+    ObjectNotFound,
+    ObjectReplaced,
+    SinkError,
+    TailerError,
+)
 from tailer.fleet.lanes import Lanes
 from tailer.fleet.marks import Marks
 from tailer.fleet.rows import FleetRow
@@ -86,6 +94,8 @@ class Fleet:
         self._began = self.beat
         self._first = False
         self._ignored = 0
+        self._listing_failed: dict[str, type[TailerError]] = {}
+        self._ending: FleetRow | None = None
         self._leaving: dict[FleetRow, None] = {}
         self._under_way: dict[ObjectRef, FleetRow] = {}
         self._visits: set[asyncio.Task[None]] = set()
@@ -269,12 +279,13 @@ class Fleet:
         self._enqueue_current()
 
     def _note_errors(self, changes: Changes[FleetRow], seconds: float) -> None:
-        tally, known = self._tally, self._tally.listing_error
+        tally, known = self._tally, self._listing_failed
         tally.listing_seconds = seconds
         tally.listing_error = next((f"{name}: {error}" for name, error in changes.errors.items()), None)
+        self._listing_failed = {name: type(error) for name, error in changes.errors.items()}
         for name, error in changes.errors.items():
             self._observer.on_error(self.group.name, "discover", error)
-            if tally.listing_error != known:
+            if known.get(name) is not type(error):
                 _log.warning("listing failed: %s", name, extra={**self._fields, **of_error(error)})
         if known and not changes.errors:
             _log.info("the listing works again", extra=self._fields)
@@ -319,12 +330,13 @@ class Fleet:
     async def _welcome(self, rows: list[FleetRow]) -> None:
         for start in range(0, len(rows), _LOADED_AT_ONCE):
             some = rows[start : start + _LOADED_AT_ONCE]
+            noted = {row.ref: self._marks.latest(row.ref) for row in some}  # it may be kept while we load
             known = await self._load([row.ref for row in some])
             leaving = {row.ref: row for row in self._leaving}  # a longer look-back, say, names them again
             for row in some:
                 if (former := leaving.get(row.ref)) is not None:
                     self._release([former], "old")  # its mark is noted with that: it goes on there
-                self._begin(row, known.get(row.ref))
+                self._begin(row, known.get(row.ref), noted[row.ref])
         self._order(rows)
         if rows:
             self._observer.on_discovered(self.group.name, len(rows))
@@ -339,10 +351,10 @@ class Fleet:
                 self._told("checkpoint", error)
             await asyncio.sleep(back_off(attempt, random.random()))
 
-    def _begin(self, row: FleetRow, known: Checkpoint | None) -> None:
+    def _begin(self, row: FleetRow, known: Checkpoint | None, noted: Mark | None) -> None:
         """Where an object begins that is followed from now on, and whether it is to be looked at."""
         ref = row.ref
-        mark = self._marks.latest(ref) or (known.mark if known else None)
+        mark = self._marks.latest(ref) or noted or (known.mark if known else None)
         at_end = mark is None and self._first and row.first and self.group.start == "end" and row.size > 0
         if at_end:
             mark = Mark.at(Position.unread(row.size))
@@ -387,7 +399,9 @@ class Fleet:
         row.leaving = "old"
         self._leaving[row] = None
         if row.phase == "resting" and not row.lag:
-            self._release([row], "old")
+            self._hand_on_the_rest(row)
+            if not row.ending:
+                self._release([row], "old")
 
     def _release(self, rows: Iterable[FleetRow], reason: str) -> None:
         """They are not followed any more; their checkpoint is as old as this moment."""
@@ -411,7 +425,7 @@ class Fleet:
         """Visit it as soon as it is its turn."""
         if self._stopping or (row.leaving is not None and row not in self._leaving):
             return
-        if self._sequence is not None and (not self.ready or self._sequence.current is not row):
+        if self._sequence is not None and not self._is_its_turn(self._sequence, row):
             return
         if row.phase == "visiting":
             row.again = True
@@ -421,9 +435,15 @@ class Fleet:
             lane.queue.append(row)
             self._pump_lane(lane)
 
+    def _is_its_turn(self, sequence: Sequence[FleetRow], row: FleetRow) -> bool:
+        """The last record of one comes before the first of the next."""
+        if self._ending is not None and self._ending.ending:
+            return row is self._ending
+        return self.ready and sequence.current is row
+
     def _set_timer(self, row: FleetRow, due: float) -> None:
         """Visit it at `due`, unless that is to be done sooner."""
-        if row.phase != "resting" or 0 < row.due <= due:
+        if row.phase == "waiting" or 0 < row.due <= due:
             return
         row.due = due
         heapq.heappush(self._timers, (due, self._number(), row))
@@ -435,7 +455,7 @@ class Fleet:
             now = self.beat = time.monotonic()
             while self._timers and self._timers[0][0] <= now:
                 due, _, row = heapq.heappop(self._timers)
-                if row.due == due and row.phase == "resting":
+                if row.due == due and row.phase != "waiting":
                     row.due = 0.0
                     self._enqueue(row, due)
             self._tally.forget(now, _FORGOTTEN_AFTER)
@@ -474,10 +494,14 @@ class Fleet:
         visit = Visit(self, row, self._reader, self._marks, lane.turn)
         lateness, before = visit.began - row.due, row.read
         row.due, row.again = 0.0, False
+        visit.ends = row.ending
         error: TailerError | None = None
         enough = False
         try:
-            await visit.run(self._outlet, self._options(reserved, lane), row.mark if row.begun else None)
+            options = self._options(reserved, lane)
+            if visit.ends:
+                options = replace(options, follow=Follow.NO)
+            await visit.run(self._outlet, options, row.mark if row.begun else None)
         except Enough:
             enough = True
         except TailerError as failure:
@@ -486,15 +510,29 @@ class Fleet:
             lane.leave(reserved)
             del self._under_way[visit.ref]
             row.phase = "resting"
+        if (error is None and not enough) or isinstance(error, ObjectReplaced | ObjectNotFound):
+            row.ending = False
         grew = row.read > before or visit.delivered > 0
         self._account(visit, error, lateness, grew=grew)
         if row.leaving is not None and row not in self._leaving:
             self._pass_on(visit)
+        elif visit.ends and isinstance(error, ObjectReplaced | ObjectNotFound):
+            self._look_anew(visit)
         elif error is not None:
             self._fail(visit, error)
         else:
             self._conclude(visit, grew=grew, enough=enough)
         self._pump()
+
+    def _look_anew(self, visit: Visit) -> None:
+        """It went, or another one stands there, just when it was thought to be over: what that means, a visit of the
+        usual kind finds out. The rest of it nobody has any more."""
+        row = visit.row
+        fields = {**self._fields, "object": str(visit.ref), "offset": row.mark.delivered.offset}
+        _log.warning("went with a last record that had no end and was not handed on", extra=fields)
+        if row in self._leaving:
+            self._enqueue(row)
+        self._enqueue_current()
 
     def is_enough(self, visit: Visit) -> bool:
         """Asked before each batch: is the visit to end?"""
@@ -566,16 +604,28 @@ class Fleet:
         row, now = visit.row, time.monotonic()
         self._tally.visited(row, now, grew=grew, delivered=visit.delivered)
         self._tally.succeed(row, "missing" if visit.missing else "sealed" if visit.sealed else None)
-        if enough or row.again:
+        if enough or (row.again and not visit.ends):
             self._enqueue(row)
         elif row in self._leaving and (visit.missing or not row.lag):
-            self._release([row], "gone" if visit.missing else "old")
+            if not visit.missing and not visit.ends:
+                self._hand_on_the_rest(row)
+            if not row.ending:
+                self._release([row], "gone" if visit.missing else "old")
+        elif visit.ends and self._sequence is not None:
+            self._enqueue_current()
         elif visit.missing:
             self._set_next(row, self._slowest)
         elif self._sequence is not None and not row.lag:
             self._advance(self._sequence, visit, grew=grew)
         elif not visit.sealed and (delay := self._next_look(row)) is not None:
             self._set_next(row, delay)
+
+    def _hand_on_the_rest(self, row: FleetRow) -> None:
+        """It gets no more bytes: if its last record has no end, one more visit hands that on as it is."""
+        if row.begun and row.read > row.mark.delivered.offset:
+            row.ending = True
+            self._ending = row
+            self._enqueue(row)
 
     def _next_look(self, row: FleetRow) -> float | None:
         """Seconds to the next look at it that no listing asks for; None: there is none."""
@@ -595,7 +645,9 @@ class Fleet:
         """One of a sequence was read to its present end: the next may begin, or it is looked at again."""
         row = visit.row
         if sequence.looked(row, visit.began, time.monotonic(), grew=grew, sealed=visit.sealed):
-            self._enqueue_current()
+            self._hand_on_the_rest(row)
+            if not row.ending:
+                self._enqueue_current()
             return
         pulse = row.awake()
         self._set_next(row, next_look(pulse.unchanged, pulse.gap, self.group.poll_min, self._slowest, math.inf) or 0.0)

@@ -42,6 +42,7 @@ class Marks:
         self._observer = observer
         self._group = group
         self._noted: dict[ObjectRef, Mark] = {}
+        self._taken: dict[ObjectRef, Mark] = {}
         self._since: float | None = None
         self._committing: float | None = None
         self._bytes = 0
@@ -65,7 +66,7 @@ class Marks:
 
     def latest(self, ref: ObjectRef) -> Mark | None:
         """The mark of `ref` that is noted and not kept yet."""
-        return self._noted.get(ref)
+        return self._noted.get(ref) or self._taken.get(ref)
 
     @property
     def uncommitted(self) -> float:
@@ -111,6 +112,7 @@ class Marks:
             if not taken:
                 return
             self._noted, self._since, self._bytes, self._committing = {}, None, 0, since
+            self._taken = taken
             self._something.clear()
             self._much.clear()
             try:
@@ -122,6 +124,7 @@ class Marks:
                 raise
             finally:
                 self._committing = None
+                self._taken = {}
             self._room.set()
 
     async def _commit(self, marks: dict[ObjectRef, Mark]) -> None:

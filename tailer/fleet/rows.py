@@ -84,10 +84,11 @@ class FleetRow(Row):
 
     `mark` is where delivery stands, `read` how far the object was read: a record that has not ended is read and not
     delivered. `due`: when the next look at it is or was due, monotonic; 0 for none. `again`: what is being looked at
-    is to be looked at once more. `leaving`: it is not followed any more, or only to its end (``old``).
+    is to be looked at once more. `leaving`: it is not followed any more, or only to its end (``old``). `ending`: the
+    next visit hands on the last record, too, though it has no end.
     """
 
-    __slots__ = ("again", "due", "leaving", "mark", "phase", "pulse", "read")
+    __slots__ = ("again", "due", "ending", "leaving", "mark", "phase", "pulse", "read")
 
     def __init__(self, scope: Scope, key: str, meta: ObjectMeta) -> None:
         super().__init__(scope, key, meta)
@@ -95,6 +96,7 @@ class FleetRow(Row):
         self.read = 0
         self.phase: Phase = "resting"
         self.again = False
+        self.ending = False
         self.leaving: str | None = None
         self.due = 0.0
         self.pulse: Pulse | None = None

@@ -47,8 +47,8 @@ class Visit:
     """Reads what there is of the object of `row`; a `Sink` and an `ObjectReader` to its own follower.
 
     `delivered` and `fetched` are in bytes; more than `turn` are delivered only where nobody waits. `began` is of a
-    monotonic clock. `replaced`, `missing` and `sealed` are what was found; `failure` is the last error that was told as
-    an event.
+    monotonic clock. `ends`: no byte will come behind those that there are. `replaced`, `missing` and `sealed` are what
+    was found; `failure` is the last error that was told as an event.
     """
 
     def __init__(self, host: Host, row: FleetRow, reader: Reader, marks: Marks, turn: int) -> None:
@@ -57,6 +57,7 @@ class Visit:
         self.turn = turn
         self.began = time.monotonic()
         self.delivered = self.fetched = 0
+        self.ends = False
         self.replaced = self.missing = self.sealed = False
         self.failure: TailerError | None = None
         self._host = host
