@@ -22,7 +22,7 @@ def plot(services: Sequence[tuple[str, Sequence[Sample]]]) -> str:
     moments = [sample.moment for _, samples in services for sample in samples]
     began, ended = min(moments), max(moments)
     height = _TOP + len(_PANELS) * (_HEIGHT + _GAP) + 10
-    width = _LEFT + _WIDTH + 20
+    width = _LEFT + _WIDTH + 40
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
         'font-family="sans-serif" font-size="12" fill="#333">',
