@@ -31,6 +31,8 @@ def run(options: argparse.Namespace) -> int:
     """The exit status: 0 told to end and done, 1 cut short or failed, 2 the configuration cannot be used."""
     from tailer import logs
 
+    # Until it is the service's to obey: what is to be read again was not read yet, and by itself it would end us.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     logs.set_up("logfmt", "info")
     allow_many_files()
     return asyncio.run(_run(options.config))

@@ -159,6 +159,20 @@ def test_all_mistakes_of_the_file_are_said_with_exit_status_2(world: World) -> N
     assert "nowhere" in stderr
 
 
+def test_a_sighup_before_it_has_begun_does_not_end_it(tmp_path: Path) -> None:
+    program = """
+import os, signal, sys
+from tailer import logs
+from tailer.cli.service import main
+set_up = logs.set_up
+logs.set_up = lambda *how: (os.kill(os.getpid(), signal.SIGHUP), set_up(*how))
+sys.exit(main(["run", "nowhere.toml"]))
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "nowhere.toml" in done.stderr
+
+
 def test_a_second_one_on_the_same_group_is_refused_with_one_line(world: World) -> None:
     world.append("a.log", b"one\n")
     world.write(group("web", "mirror"))
