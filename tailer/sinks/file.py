@@ -479,11 +479,17 @@ class FileMirror:
         if policy.due(self._unsynced):
             await self.sync()
         elif policy.seconds is not None and self._timer is None and self._unsynced:
-            self._timer = asyncio.get_running_loop().call_later(policy.seconds, self._begin_sync)
+            self._begin_sync_later(policy.seconds)
 
-    def _begin_sync(self) -> None:
+    def _begin_sync_later(self, seconds: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._begin_sync, seconds)
+
+    def _begin_sync(self, seconds: float) -> None:
+        """One that is under way may have begun before the last bytes were written: then another one follows."""
         self._timer = None
-        if self._syncing is None:
+        if self._syncing is not None and not self._syncing.done():
+            self._begin_sync_later(seconds)
+        elif self._syncing is None or self._syncing.exception() is None:
             self._syncing = asyncio.create_task(self.sync())
 
     async def sync(self) -> None:

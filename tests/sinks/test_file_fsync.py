@@ -89,6 +89,34 @@ def test_after_a_time_it_is_on_the_disk_though_nothing_more_comes(path: Path, sy
     assert synced[0] == 5
 
 
+def test_what_is_written_during_an_fsync_comes_under_the_next_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though nothing more is written after it."""
+    lengths: list[int] = []
+
+    async def run() -> None:
+        loop, begun, free = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+
+        def slow(descriptor: int) -> None:
+            lengths.append(os.fstat(descriptor).st_size)
+            loop.call_soon_threadsafe(begun.set)
+            asyncio.run_coroutine_threadsafe(free.wait(), loop).result(30)
+
+        mirror = FileMirror.open(path, fsync=Fsync(seconds=0.001))
+        monkeypatch.setattr(os, "fsync", slow)
+        await mirror.write(batch(0, b"12345"))
+        await asyncio.wait_for(begun.wait(), 30)
+        await mirror.write(batch(5, b"67"))
+        await asyncio.sleep(0.01)  # the timer of the second write goes off while the first fsync is under way
+        free.set()
+        async with asyncio.timeout(30):
+            while 7 not in lengths:  # noqa: ASYNC110 - the thread that syncs tells nobody
+                await asyncio.sleep(0.001)
+        await mirror.close()
+
+    asyncio.run(run())
+    assert lengths[0] == 5
+
+
 def test_a_write_is_not_held_up_by_the_fsync_of_a_clock(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The disk is busy until the second batch was taken."""
 
