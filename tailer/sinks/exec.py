@@ -12,7 +12,7 @@ from tailer.errors import SinkBusy, SinkError
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Coroutine, Mapping, Sequence
 
     from typing_extensions import Buffer
 
@@ -142,13 +142,27 @@ async def _start(command: Command, environment: Mapping[str, str], *, keys: bool
     ours = {name: value for name, value in os.environ.items() if keys or name not in _KEYS}
     argv = ["/bin/sh", "-c", command] if isinstance(command, str) else [*command]
     try:
-        return await asyncio.create_subprocess_exec(
-            *argv, stdin=asyncio.subprocess.PIPE, env={**ours, **environment}, process_group=0
+        return await _whole(
+            asyncio.create_subprocess_exec(
+                *argv, stdin=asyncio.subprocess.PIPE, env={**ours, **environment}, process_group=0
+            )
         )
     except OSError as error:
         raise SinkError(f"cannot run {_shown(command)}: {error.strerror or error}") from error
     except ValueError as error:  # a NUL in the object's name, for one
         raise SinkError(f"cannot run {_shown(command)}: {error}") from error
+
+
+async def _whole(starting: Coroutine[None, None, Process]) -> Process:
+    """The process; cancelled, it is ended once it has started: half started, asyncio would end it alone, and
+    what it has started in the meantime would stay."""
+    task = asyncio.ensure_future(starting)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with contextlib.suppress(OSError, ValueError):
+            await _stop(await task)
+        raise
 
 
 async def _send(process: Process, data: Buffer) -> None:

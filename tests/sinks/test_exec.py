@@ -139,6 +139,26 @@ def test_cancelling_ends_the_command_and_what_it_started(tmp_path: Path) -> None
     assert all(is_gone(int(pid)) for pid in pids.read_text().split())
 
 
+def test_cancelling_ends_a_command_that_is_only_half_started_and_what_it_started(tmp_path: Path) -> None:
+    """It runs since the second turn of the loop, which then has no further one until the command has got far."""
+    pids = tmp_path / "pids"
+    command = f"sleep 1000 & echo $! $$ > {pids}.new; mv {pids}.new {pids}; wait"
+
+    async def run() -> None:
+        writing = asyncio.create_task(CommandPerBatch(command).write(batch(b"x")))
+        for _turn in range(2):
+            await asyncio.sleep(0)
+        deadline = time.monotonic() + 5
+        while not pids.exists() and time.monotonic() < deadline:
+            pass
+        writing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+
+    asyncio.run(run())
+    assert all(is_gone(int(pid)) for pid in pids.read_text().split())
+
+
 def test_no_more_commands_run_at_a_time_than_there_are_slots(tmp_path: Path) -> None:
     command = f"test ! -e {tmp_path}/busy && touch {tmp_path}/busy && cat >> {tmp_path}/out; rm {tmp_path}/busy"
 
