@@ -1,9 +1,10 @@
 """What `oss-tailer run` costs over `oss-local`, both as the commands that they are, appends from a third process.
 
 ``python -m benchmarks.scale grow 10000 any`` follows objects of which 1 % grow each second (``same``: always the same),
-``idle 100000`` objects that rest, ``together 1000 120`` objects that all grow, at 50 MB/s in sum for so many seconds,
-``tail 1000 120`` has `tail -F` follow files with the same lines, and ``heads 10000`` asks for each object by HEAD. Each
-prints lines of JSON; CPU and memory are those of the process that follows, as proc(5) tells.
+``idle 100000`` objects that rest, ``together 1000 600`` objects that all grow, at 50 MB/s in sum for so many seconds
+(that takes 60 GB in the folder for temporary files), ``tail 1000 120`` has `tail -F` follow files with the same lines,
+and ``heads 10000`` asks for each object by HEAD. Each prints lines of JSON; CPU and memory are those of the process
+that follows, as proc(5) tells.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ SHARE = 0.01  # of the objects, appended to each second
 SECONDS = 30.0
 FIRST = b"x" * 200 + b"\n"
 RATE = 50_000_000  # bytes a second, of all objects together
+TURN = 2  # seconds between two appends to each of them
 AT_ONCE = 32
 PATIENCE = 170.0
 ROOT = Path(__file__).parent.parent
@@ -247,35 +249,42 @@ def idle(size: int) -> dict[str, object]:
 
 
 def together(size: int, seconds: int) -> dict[str, object]:
-    """Mirrors of all, compared at the end byte for byte with what was appended; then `tail -F` on such files."""
-    with oss_local() as server, tempfile.TemporaryDirectory(dir="/dev/shm") as shm:
-        mirror, lags = Path(shm) / "mirror", list[float]()
+    """Mirrors of all, compared at the end byte for byte with what was appended. Objects and mirrors are on the disk."""
+    turns = seconds // TURN
+    with tempfile.TemporaryDirectory() as name, oss_local("--root", f"{name}/objects") as server:
+        mirror, lags, sizes = Path(name) / "mirror", list[float](), list[float]()
         base, sink = base_memory(server), f'type = "file"\npath = "{mirror}"\nconcurrency = 16'
         group = 'list_interval = "1s"'
         with (
-            oss_tailer(server, Path(shm), "oss://bench/logs/*.log", sink, group, 2) as tailer,
-            writer(server, "pour", str(size), str(seconds)) as process,
+            oss_tailer(server, Path(name), "oss://bench/logs/*.log", sink, group, 2) as tailer,
+            writer(server, "pour", str(size), str(turns)) as process,
         ):
             cpu, server_cpu, start = tailer.cpu(), server.cpu(), time.monotonic()
             while process.poll() is None:
                 time.sleep(2.0)
                 lags.append(tailer.metrics()["oss_tail_lag_bytes"] / 1e6)
+                sizes.append((tailer.rss() - base) / 2**20)
             wall = time.monotonic() - start
             used, server_used = (tailer.cpu() - cpu) / wall, (server.cpu() - server_cpu) / wall
             assert process.stdout is not None
             pouring = json.loads(process.stdout.read())
-            total = seconds * size * (RATE // size // 200 * 200)
+            total = turns * size * share(size)
             until(lambda: mirrored(mirror) >= total, 60.0)
-            caught_up = time.monotonic() - start - wall
-            memory, after = tailer.rss(), tailer.metrics()
-        wrong = differing(mirror, size, seconds)
+            caught_up, after = time.monotonic() - start - wall, tailer.metrics()
+        wrong = differing(mirror, size, turns)
+    halves = lags[: len(lags) // 2], lags[len(lags) // 2 :]
     return {
-        "objects": size, "seconds": pouring, "mb_per_second": total / pouring / 1e6, "cpu": used,
-        "server_cpu": server_used, "lag_mb_median": sorted(lags)[len(lags) // 2],
-        "lag_mb_first_half": max(lags[: len(lags) // 2]), "lag_mb_second_half": max(lags[len(lags) // 2 :]),
-        "caught_up_after": caught_up, "differing": wrong,
-        "over_base_mib": (memory - base) / 2**20, "requests": after["oss_tail_requests_total"], **unsound(after),
+        "objects": size, "seconds": pouring["seconds"], "mb_per_second": total / pouring["seconds"] / 1e6, "cpu": used,
+        "writer_cpu": pouring["cpu"], "server_cpu": server_used, "lag_mb_median": sorted(lags)[len(lags) // 2],
+        "lag_mb_first_half": max(halves[0]), "lag_mb_second_half": max(halves[1]), "caught_up_after": caught_up,
+        "differing": wrong, "over_base_mib_half_way": sizes[len(sizes) // 2], "over_base_mib": max(sizes),
+        "requests": after["oss_tail_requests_total"], **unsound(after),
     }  # fmt: skip
+
+
+def share(size: int) -> int:
+    """Bytes that each of so many objects grows by at a time."""
+    return RATE * TURN // size // 200 * 200
 
 
 def mirrored(mirror: Path) -> int:
@@ -286,7 +295,7 @@ def differing(mirror: Path, size: int, turns: int) -> int:
     """How many mirrors are not what was appended."""
     with tempfile.NamedTemporaryFile(dir="/dev/shm") as expected:
         for turn in range(turns):
-            expected.write(piece(turn, RATE // size))
+            expected.write(piece(turn, share(size)))
         expected.flush()
         found = {path.name: path for path in mirror.rglob("*.log")}
         names = [f"{number:06}.log" for number in range(size)]
@@ -294,25 +303,26 @@ def differing(mirror: Path, size: int, turns: int) -> int:
 
 
 def piece(turn: int, length: int) -> bytes:
-    """What each object grows by, each second: lines of 200 bytes that say which turn it is."""
+    """What each object grows by at a time: lines of 200 bytes that say which turn it is."""
     return (b"%08d " % turn + b"z" * 190 + b"\n") * (length // 200)
 
 
-async def pour(client: Client, size: int, seconds: int) -> None:
-    """Each object by its share once a second, one after another as evenly as can be; tell how long that took."""
-    length = RATE // size // 200 * 200
+async def pour(client: Client, size: int, turns: int) -> None:
+    """Each object by its share each turn, one after another as evenly as can be; tell how long that took."""
+    length = share(size)
     start = time.monotonic()
 
     async def some(first: int) -> None:
-        for turn in range(seconds):
+        for turn in range(turns):
             data = piece(turn, length)
             for number in range(first, size, AT_ONCE):
-                due = start + turn + number / size
+                due = start + TURN * (turn + number / size)
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
                 await client.append(key(number), turn * length, data)
 
     await asyncio.gather(*(some(first) for first in range(AT_ONCE)))
-    print(time.monotonic() - start, flush=True)
+    seconds = time.monotonic() - start
+    print(json.dumps({"seconds": seconds, "cpu": time.process_time() / seconds}), flush=True)
 
 
 def local_tail(size: int, seconds: int) -> dict[str, object]:
@@ -320,17 +330,17 @@ def local_tail(size: int, seconds: int) -> dict[str, object]:
     with tempfile.TemporaryDirectory(dir="/dev/shm") as shm:
         names = [f"{shm}/{number:06}.log" for number in range(size)]
         files = [open(name, "ab", buffering=0) for name in names]  # noqa: SIM115 - closed below
-        length, wrote = RATE // size // 200 * 200, 0
+        length, wrote = share(size), 0
         with open(f"{shm}/out", "wb") as out:
             process = subprocess.Popen(["tail", "-q", "-n", "+1", "-F", *names], stdout=out)
             time.sleep(1.0)
             tail, start = Tailer(process.pid, {}), time.monotonic()
             cpu = tail.cpu()
-            for turn in range(seconds):
+            for turn in range(seconds // TURN):
                 data = piece(turn, length)
                 for number, file in enumerate(files):
                     if number % 10 == 0:
-                        time.sleep(max(0.0, start + turn + number / size - time.monotonic()))
+                        time.sleep(max(0.0, start + TURN * (turn + number / size) - time.monotonic()))
                     wrote += file.write(data)
             wall = time.monotonic() - start
             until(lambda: Path(f"{shm}/out").stat().st_size >= wrote, 30.0)
@@ -380,8 +390,8 @@ async def as_writer(name: str, arguments: list[str]) -> None:
                 await fill(client, int(size))
             case "append", [size, which]:
                 await append(client, int(size), which)
-            case "pour", [size, seconds]:
-                await pour(client, int(size), int(seconds))
+            case "pour", [size, turns]:
+                await pour(client, int(size), int(turns))
             case "look", [size]:
                 await look(client, int(size))
             case _:
