@@ -93,6 +93,18 @@ class _File:
         last = os.pread(self.descriptor, len(self.last), self.at - len(self.last))
         return (first, last) == (self.first, self.last)
 
+    def is_same(self, other: _File) -> bool:
+        return os.path.samestat(self.status, other.status)
+
+    def begins_with(self, other: _File) -> bool:
+        """Whether it has all that `other` has, at its beginning."""
+        at = 0
+        while data := os.pread(other.descriptor, _CHUNK, at):
+            if os.pread(self.descriptor, len(data), at) != data:
+                return False
+            at += len(data)
+        return True
+
     def is_at(self, path: Path) -> bool:
         status = path.stat()
         return (status.st_dev, status.st_ino) == (self.status.st_dev, self.status.st_ino)
@@ -161,6 +173,8 @@ class FileFollower:
         if self._file is None:
             return self._begin_next()
         data = os.pread(self._file.descriptor, _CHUNK, self._file.at)
+        if self._file.at == 0 and self._is_overtaken(self._file, data):
+            return None
         if not self._file.is_intact():
             self._find_copy(self._file)
             return None
@@ -231,7 +245,7 @@ class FileFollower:
             for file in reversed(files):
                 same = (file.status.st_dev, file.status.st_ino) == (mark.device, mark.inode)
                 newer = file.status.st_mtime_ns >= mark.began and not self._was_sent(file)
-                if (same or newer) and _has(file.descriptor, length, mark.start.crc64 or 0, end.crc64):
+                if (same or newer) and _is_of(mark, file, length, end):
                     files.remove(file)
                     file.resume(length)
                     file.is_copy = not same
@@ -252,6 +266,21 @@ class FileFollower:
                 "anything, is lost"
             )
             self._queue = self._newer(self._mark, finished=file)
+
+    def _is_overtaken(self, file: _File, data: bytes) -> bool:
+        """Whether it was copied and truncated before any of it was read: then the copy comes first."""
+        assert self._mark is not None  # since a file was begun
+        status = os.fstat(file.descriptor)
+        if not data and status.st_mtime_ns == file.status.st_mtime_ns:
+            return False
+        file.status = status
+        queue = self._newer(self._mark, with_marked=True)
+        if queue and queue[0].is_same(file):
+            _close_all(queue)
+            return False
+        self.close()
+        self._queue = queue
+        return True
 
     def _give_up(self, what: str) -> None:
         assert self._mark is not None  # it is what was looked for
@@ -313,23 +342,23 @@ class FileFollower:
     def _newer(self, mark: Mark, *, with_marked: bool = False, finished: _File | None = None) -> list[_File]:
         """What comes behind the file of the mark, oldest first: what was rotated away, then the file itself.
 
-        A file that has nothing but what the `finished` one began with is a copy of that.
-        Raises SourceLost like `_files`.
+        `with_marked`: nothing of the marked file was read, and it, or its copy, is among them. What has nothing but
+        what the `finished` one or the followed one begins with is a copy of that. Raises SourceLost like `_files`.
         """
         files = self._files()
+        here = files.pop() if files and files[-1].is_followed else None
         found, others = [], []
         for file in files:
-            is_here = file is files[-1] and file.is_followed
             is_marked = (file.status.st_dev, file.status.st_ino) == (mark.device, mark.inode)
-            if is_here or (with_marked and is_marked) or self._is_newer(file, mark, finished):
-                found.append(file)
-            else:
-                others.append(file)
+            is_newer = (with_marked and is_marked) or self._is_newer(file, mark.began - with_marked, finished)
+            # Being copied, or copied and not yet truncated, the followed file is whole, and its copy perhaps not.
+            is_copy = is_newer and here is not None and here.begins_with(file)
+            (found if is_newer and not is_copy else others).append(file)
         _close_all(others)
-        return found
+        return found if here is None else [*found, here]
 
-    def _is_newer(self, file: _File, mark: Mark, finished: _File | None) -> bool:
-        if file.status.st_mtime_ns <= mark.began or not file.status.st_size or self._was_sent(file):
+    def _is_newer(self, file: _File, than: int, finished: _File | None) -> bool:
+        if file.status.st_mtime_ns <= than or not file.status.st_size or self._was_sent(file):
             return False
         head = os.pread(file.descriptor, _WINDOW, 0)
         if finished is not None and file.status.st_size <= finished.at and finished.first.startswith(head):
@@ -434,6 +463,12 @@ def _has(descriptor: int, length: int, before: int, after: int | None) -> bool:
             return False
         done, crc = done + len(data), crc64.update(data, crc)
     return crc == after
+
+
+def _is_of(mark: Mark, file: _File, length: int, end: Position) -> bool:
+    """Whether it begins as the file of the mark did, and its first `length` bytes lead to `end`."""
+    head, crc = mark.head
+    return _has(file.descriptor, head, 0, crc) and _has(file.descriptor, length, mark.start.crc64 or 0, end.crc64)
 
 
 def _close_all(files: Iterable[_File]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import random
 import shutil
 from pathlib import Path
 
@@ -67,18 +68,20 @@ def tick(path: Path) -> None:
     os.utime(path, ns=(_clock[0] * 10**9, _clock[0] * 10**9))
 
 
-def rename(log: Path) -> None:
-    """As logrotate does: app.log.1 becomes app.log.2, app.log becomes app.log.1."""
-    for number in range(8, 0, -1):
+def make_room(log: Path) -> None:
+    """As logrotate does: app.log.1 becomes app.log.2, so that app.log can become app.log.1."""
+    for number in range(99, 0, -1):
         if (old := log.with_name(f"{log.name}.{number}")).exists():
             old.rename(log.with_name(f"{log.name}.{number + 1}"))
+
+
+def rename(log: Path) -> None:
+    make_room(log)
     log.rename(log.with_name(f"{log.name}.1"))
 
 
 def copy_and_truncate(log: Path) -> None:
-    for number in range(8, 0, -1):
-        if (old := log.with_name(f"{log.name}.{number}")).exists():
-            old.rename(log.with_name(f"{log.name}.{number + 1}"))
+    make_room(log)
     copy = log.with_name(f"{log.name}.1")
     shutil.copyfile(log, copy)
     tick(copy)
@@ -192,6 +195,79 @@ def test_a_copy_that_somebody_made_is_not_sent_again(reader: Reader, log: Path) 
     add(log, b"four\n")
     assert reader.read() == b"one\ntwo\nthree\nfour\n"
     assert any("taken for a copy" in note for note in reader.notes)
+
+
+class World:
+    """A log that is written to and rotated in steps between which its reader looks, dies and comes back."""
+
+    def __init__(self, log: Path, chance: random.Random) -> None:
+        self.log, self.chance = log, chance
+        self.written, self.lines = b"", 0
+        self.copying = -1  # bytes copied, while it is
+        self.write()
+        self.reader = Reader(log)
+        while not self.reader.object:  # before that it knows nothing of this file
+            self.look()
+
+    def write(self) -> None:
+        if self.copying < 0:
+            self.lines += 1
+            line = b"%d " % self.lines * self.chance.randrange(1, 400) + b"\n"
+            add(self.log, line)
+            self.written += line
+
+    def look(self) -> None:
+        news = self.reader.follower.poll()
+        if isinstance(news, Mark):
+            if self.chance.random() < 0.1:
+                self.die()  # and the mark is not kept
+            else:
+                self.reader.mark = news
+        elif news is not None:
+            self.reader.object += news
+
+    def die(self) -> None:
+        mark = self.reader.mark
+        lost = self.chance.randrange(len(self.reader.object) - mark.start.offset + 1) if mark is not None else 0
+        self.reader.restart(lost=self.chance.choice([0, lost]))
+
+    def rename(self) -> None:
+        if self.copying < 0 and self.log.exists():
+            rename(self.log)
+
+    def copy(self) -> None:
+        """Some of it, all of it, and then truncate."""
+        if self.copying < 0 and self.log.exists():
+            make_room(self.log)
+            self.copying = 0
+        if self.copying >= 0:
+            self.copy_more(self.log.read_bytes())
+
+    def copy_more(self, data: bytes) -> None:
+        if self.copying < len(data):
+            end = self.chance.choice([self.copying, (self.copying + len(data)) // 2, len(data)])
+            add(self.log.with_name("app.log.1"), data[self.copying : end])
+            self.copying = end
+        else:
+            os.truncate(self.log, 0)
+            tick(self.log)
+            self.copying = -1
+
+    def act(self) -> None:
+        actions = [self.write, self.look, self.copy, self.rename, self.die]
+        self.chance.choices(actions, [30, 50, 12, 3, 5])[0]()
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_whatever_happens_and_however_often_it_dies_it_is_one_stream(log: Path, seed: int) -> None:
+    world = World(log, random.Random(seed))
+    for _ in range(300):
+        world.act()
+        assert world.written.startswith(world.reader.object)
+    while world.copying >= 0:
+        world.copy()
+    world.write()
+    assert world.reader.read() == world.written
 
 
 def test_files_of_others_are_left_alone(reader: Reader, log: Path) -> None:
