@@ -347,7 +347,7 @@ class FileFollower:
         """
         files = self._files()
         here = files.pop() if files and files[-1].is_followed else None
-        found, others = [], []
+        found, others = list[_File](), list[_File]()
         for file in files:
             is_marked = (file.status.st_dev, file.status.st_ino) == (mark.device, mark.inode)
             is_newer = (with_marked and is_marked) or self._is_newer(file, mark.began - with_marked, finished)
