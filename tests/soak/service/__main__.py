@@ -107,13 +107,14 @@ class Soak:
         self._server.suffer_from_start(self._nemesis.always())
         self._server.start()
         self._producers.start()
-        settings = {"seed": self._options.seed, "objects": self._options.volatile, "pause": self._options.churn}
+        options = self._options
+        settings = {"seed": options.seed, "objects": options.volatile, "pause": options.churn, "spell": options.life}
         command = ["tests.soak.service.churn", *(f"--{name}={value}" for name, value in settings.items())]
         with (self._folder / "churn.err").open("wb") as log:
             self._churn = start_process(command, self._server.environment, log)
         for number, name in enumerate(("killed", "steady")):
             url = f"http://127.0.0.1:{port}/{number}"
-            service = Service(name, self._folder, self._server, url, self._options.interval)
+            service = Service(name, self._folder, self._server, url, options.interval)
             service.configure()
             service.start(self._lifetime())
             self._services.append(service)
@@ -295,7 +296,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--pause", type=float, default=50.0, help="seconds between two appends to an object, on average"
     )
-    parser.add_argument("--churn", type=float, default=1.0, help="seconds between two changes of volatile ones")
+    parser.add_argument(
+        "--churn", type=float, default=1.0, help="seconds between two changes of volatile ones, while they change"
+    )
     parser.add_argument("--life", type=float, default=20.0, help="seconds between two kills, on average")
     parser.add_argument("--restart", type=float, default=60.0, help="seconds between two kills of the server")
     parser.add_argument("--reload", type=float, default=7.0, help="seconds between two reloads of one of the services")

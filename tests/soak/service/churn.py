@@ -1,6 +1,7 @@
 """A process that replaces, deletes and appends to objects until SIGTERM: ``python -m tests.soak.service.churn``.
 
-At the end each of them is there and ends with a line.
+It rests as long as it works, in turns: another object has all marks committed at once, so that without rests no commit
+would ever be seen to come late. At the end each of them is there and ends with a line.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import argparse
 import asyncio
 import random
 import signal
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -61,11 +63,13 @@ async def _run(options: argparse.Namespace) -> None:
     end = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end.set)
     chance = random.Random(f"{options.seed}/volatile")
+    began = time.monotonic()
     refs = [ObjectRef(BUCKET, volatile_key(number)) for number in range(options.objects)]
     async with connect(resolve_service()) as client:
         while not end.is_set():
-            with suppress(TailerError):  # a fault: the next one, then
-                await _change(client, chance.choice(refs), chance)
+            if (time.monotonic() - began) // options.spell % 2 == 0:
+                with suppress(TailerError):  # a fault: the next one, then
+                    await _change(client, chance.choice(refs), chance)
             with suppress(TimeoutError):
                 await asyncio.wait_for(end.wait(), chance.expovariate(1 / options.pause))
         for ref in refs:
@@ -73,11 +77,12 @@ async def _run(options: argparse.Namespace) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """`--objects` of them, one changed every `--pause` seconds."""
+    """`--objects` of them, one changed every `--pause` seconds; rests of `--spell` seconds after as many of work."""
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("seed", "objects"):
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--pause", type=float, required=True, help="seconds between two changes, on average")
+    parser.add_argument("--spell", type=float, required=True, help="seconds of work, and of the rest after it")
     asyncio.run(_run(parser.parse_args(arguments)))
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-_LATE = 1.0  # seconds after a kill in which what was sent before it may still be read from the socket
+_LATE = 1.0  # seconds after a kill until which a receiver that is busy may accept a connection from before it
 
 
 @dataclass
@@ -64,6 +64,14 @@ class Posts:
         with self._lock:
             self._kills.append(moment)
 
+    def sent(self, opened: float, now: float) -> float:
+        """When at the latest that was sent which is read `now` from a connection that was `opened` then.
+
+        The kill of its sender ends a connection, though a busy receiver may read for long what it had sent before.
+        """
+        with self._lock:
+            return min([now, *(moment for moment in self._kills if moment >= opened)])
+
     def ends(self) -> Mapping[str, int]:
         """How far each object came, in bytes, by key."""
         with self._lock:
@@ -74,7 +82,7 @@ class Posts:
         with self._lock:
             known = self._objects.setdefault(key, _Object())
             if key.startswith(self._lasting):
-                self._audit(key, known, generation, start, len(data), now)
+                self._audit(key, known, generation, start)
             elif start == 0 or generation != known.generation:
                 self._objects[key] = known = _Object(generation)
             if start > known.end:
@@ -83,7 +91,7 @@ class Posts:
             self.received += len(data)
             self._write(key, start, data)
 
-    def _audit(self, key: str, known: _Object, generation: int, start: int, length: int, now: float) -> None:
+    def _audit(self, key: str, known: _Object, generation: int, start: int) -> None:
         if generation != 0:
             self.problems.append(f"{key}: taken for another object at {start}")
         if start >= known.end:
@@ -94,7 +102,8 @@ class Posts:
         if kill is None:
             self.problems.append(f"{key}: {start} to {known.end} came again though nobody was killed")
         else:
-            self.repeats.append((min(known.end, start + length) - start, max(0.0, kill - came)))
+            # All behind `start` comes again, be it in several batches: `went_on` forgets what came of it before.
+            self.repeats.append((known.end - start, max(0.0, kill - came)))
 
     def _write(self, key: str, start: int, data: bytes) -> None:
         path = self.folder / key
@@ -119,6 +128,10 @@ def receiving(posts: Sequence[Posts], refused: float, seed: int) -> Iterator[int
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
 
+        def setup(self) -> None:
+            self._opened = time.monotonic()
+            super().setup()
+
         def do_POST(self) -> None:
             length = int(self.headers["Content-Length"])
             body = self.rfile.read(length)
@@ -129,7 +142,8 @@ def receiving(posts: Sequence[Posts], refused: float, seed: int) -> Iterator[int
             if status == 204:
                 key = unquote(self.headers["X-OSS-Tail-Object"]).removeprefix("oss://").partition("/")[2]
                 place = int(self.headers["X-OSS-Tail-Generation"]), int(self.headers["X-OSS-Tail-Start"])
-                posts[int(self.path.removeprefix("/"))].take(key, *place, body, time.monotonic())
+                to = posts[int(self.path.removeprefix("/"))]
+                to.take(key, *place, body, to.sent(self._opened, time.monotonic()))
             with suppress(ConnectionError):
                 self.send_response(status)
                 self.send_header("Content-Length", "0")

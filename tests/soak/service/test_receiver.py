@@ -67,6 +67,39 @@ def test_a_repeat_of_what_came_long_before_the_kill_is_a_problem(posts: Posts) -
     assert not judge_posts("posts", posts, grace=1.4).passed
 
 
+def test_what_is_read_long_after_its_sender_was_killed_was_sent_before(posts: Posts) -> None:
+    posts.killed(5.0)
+    posts.killed(10.0)
+    assert posts.sent(opened=7.0, now=9.0) == 9.0
+    assert posts.sent(opened=7.0, now=13.0) == 10.0
+    assert posts.sent(opened=11.0, now=13.0) == 13.0
+
+
+@pytest.mark.parametrize(("age", "passes"), [(0.95, True), (1.05, False)])
+def test_the_bound_is_one_second_whatever_the_service_makes_of_it(posts: Posts, age: float, passes: bool) -> None:
+    posts.take("logs/a", 0, 0, b"one", 10.0)
+    posts.killed(10.0 + age)
+    posts.take("logs/a", 0, 0, b"one", 14.0)
+    assert judge_posts("posts", posts, grace=0.0).passed is passes
+
+
+@pytest.mark.parametrize(("size", "passes"), [(128 << 20, True), ((128 << 20) + 1, False)])
+def test_no_more_than_128_mib_come_again_however_they_are_cut(posts: Posts, size: int, passes: bool) -> None:
+    posts.repeats = [(size, 0.5)]
+    assert judge_posts("posts", posts, grace=0.0).passed is passes
+
+
+def test_a_repeat_is_all_that_comes_again_in_how_many_batches_it_does(posts: Posts) -> None:
+    posts.take("logs/a", 0, 0, b"one", 10.0)
+    posts.take("logs/a", 0, 3, b"two", 10.5)
+    posts.killed(10.7)
+    posts.take("logs/a", 0, 0, b"on", 14.0)
+    posts.take("logs/a", 0, 2, b"etw", 14.1)
+    posts.take("logs/a", 0, 5, b"o", 14.2)
+    assert posts.problems == []
+    assert posts.repeats == [(6, pytest.approx(0.7))]
+
+
 def test_an_object_that_never_is_replaced_and_is_taken_for_another_is_a_problem(posts: Posts) -> None:
     posts.take("logs/a", 1, 0, b"one", 1.0)
     assert posts.problems == ["logs/a: taken for another object at 0"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING
 
-from tailer.fleet.marks import COMMIT_BYTES, COMMIT_SECONDS
 from tests.soak.service.churn import volatile_key
 from tests.soak.verdict import Row, difference, differences, row_of, theil_sen
 
@@ -17,6 +16,9 @@ if TYPE_CHECKING:
     from tests.soak.service.watched import Sample, Service
     from tests.soak.verdict import Truth
 
+# What docs/service.md promises, in its own figures: a bound that is taken from the code moves with what it is to hold.
+REPEAT_SECONDS = 1.0
+REPEAT_BYTES = 128 * 2**20
 _MEASURED = (
     ("resident", "resident size", "MiB", 2**20),
     ("descriptors", "open files", "", 1),
@@ -41,9 +43,9 @@ def judge_posts(what: str, posts: Posts, grace: float) -> Row:
     problems = list(posts.problems)
     ages = sorted(age for _, age in posts.repeats)
     oldest, sizes = (ages or [0.0])[-1], [size for size, _ in posts.repeats]
-    if oldest > COMMIT_SECONDS + grace:
+    if oldest > REPEAT_SECONDS + grace:
         problems.append(f"a repeat of {oldest:.2f} s")
-    if max(sizes, default=0) > 2 * COMMIT_BYTES:
+    if max(sizes, default=0) > REPEAT_BYTES:
         problems.append(f"a repeat of {max(sizes)} bytes")
     median = statistics.median(ages) if ages else 0.0
     figures = f"{posts.received:,} bytes received; {sum(sizes):,} again at {len(ages)} places, the oldest of each came "
