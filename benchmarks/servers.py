@@ -1,10 +1,11 @@
-"""The other sides of the benchmarks: nginx as an OSS that is never the bottleneck, and a slow line before it."""
+"""The other sides of the benchmarks: for reading and for appending an OSS that is never the bottleneck; a slow line."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from email.utils import formatdate
 from pathlib import Path
 
 from tailer.core import crc64
@@ -91,6 +93,66 @@ def static_object(size: int) -> Iterator[int]:
         finally:
             server.terminate()
             server.wait()
+
+
+_REQUEST = re.compile(rb"(\w+) (\S+) .*?\r\ncontent-length: *(\d+)", re.DOTALL | re.IGNORECASE)
+
+
+@contextlib.contextmanager
+def appendable_objects() -> Iterator[int]:
+    """AppendObject and nothing else, on a socket without an event loop and without a look at signatures: it keeps the
+    length and the CRC-64 of each object, which is what a writer wants to know. Gives the port."""
+    lengths: dict[bytes, tuple[int, int]] = {}
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):  # closed
+            while True:
+                threading.Thread(target=_serve_appends, args=(listener.accept()[0], lengths), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield int(listener.getsockname()[1])
+    finally:
+        listener.close()
+
+
+def _serve_appends(sock: socket.socket, lengths: dict[bytes, tuple[int, int]]) -> None:
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    got = b""
+    while data := sock.recv(1 << 20):
+        got += data
+        head, end, body = got.partition(b"\r\n\r\n")
+        if not end:
+            continue
+        request = _REQUEST.match(head)
+        if request is None:  # HEAD has no body
+            sock.sendall(_answered("404 Not Found", **{"x-oss-ec": "0026-00000001"}))
+            got = b""
+        elif len(body) == int(request[3]):
+            sock.sendall(_appended(request[2], body, lengths))
+            got = b""
+
+
+def _appended(path: bytes, body: bytes, lengths: dict[bytes, tuple[int, int]]) -> bytes:
+    key, _, query = path.partition(b"?")
+    length, crc = lengths.get(key, (0, 0))
+    wrong = b"position=%d" % length not in query.split(b"&")
+    if not wrong:
+        length, crc = lengths[key] = length + len(body), crc64.update(body, crc)
+    status = "409 Conflict" if wrong else "200 OK"
+    return _answered(status, **{"x-oss-next-append-position": str(length), "x-oss-hash-crc64ecma": str(crc)})
+
+
+def _answered(status: str, **headers: str) -> bytes:
+    always = {
+        "Date": formatdate(usegmt=True),
+        "Content-Length": "0",
+        "x-oss-request-id": "6" * 24,
+        "Server": "AliyunOSS",
+    }
+    lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in (always | headers).items()), "", ""]
+    return "\r\n".join(lines).encode()
 
 
 class _Half(asyncio.Protocol):
