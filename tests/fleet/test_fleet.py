@@ -527,7 +527,7 @@ def test_one_that_never_ends_does_not_keep_the_others_waiting(world: World) -> N
 
 def test_many_new_objects_at_once(world: World) -> None:
     """All are read, few at a time, and within what may be held in memory."""
-    number = 2000
+    number = 500
 
     async def follow() -> None:
         async with world.follow(world.group(**LISTED)) as fleet:
