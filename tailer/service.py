@@ -15,7 +15,7 @@ import random
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from tailer import logs
 from tailer.checkpoints import Checkpoints
@@ -258,8 +258,8 @@ class Service:
             self._config_error = f"a mistake of ours: {type(error).__name__}: {error}"
             _log.error("the configuration was taken over in part at most, by a mistake of ours", exc_info=error)
         else:
-            if changed or self._config_error is not None:
-                _log.info("the configuration was read again", extra={"groups": len(self._groups), "changed": changed})
+            words = "the configuration was read again" + ("" if changed else ", nothing changed")
+            _log.info(words, extra={"groups": len(self._groups), "changed": changed})
             self._config_error = None
 
     async def _change_to(self, config: ServiceConfig) -> None:
@@ -327,8 +327,8 @@ class Service:
                 group.make()
             if group in anew or group in begun:
                 group.begin()
-            else:
-                await group.apply()
+        stay = [group for group in kept.values() if group not in anew]
+        await _unless(self._stopping, asyncio.gather(*(group.apply() for group in stay)))
 
     # --- what a group asks of it
 
@@ -550,6 +550,19 @@ _UNHEARD = cast("Observer", _Unheard())
 
 def _counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+async def _unless(event: asyncio.Event, work: asyncio.Future[Any]) -> None:
+    """Wait for `work`, which is cancelled when the event comes before its end."""
+    coming = asyncio.create_task(event.wait())
+    try:
+        await asyncio.wait([coming, work], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        coming.cancel()
+        if not work.done():
+            work.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await work
 
 
 async def _close_all(sinks: Iterable[SinkOutlet]) -> None:

@@ -10,6 +10,7 @@ import os
 import re
 import socket
 import sqlite3
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -24,6 +25,7 @@ from tailer.configfile import GroupConfig, read_config
 from tailer.core.position import ObjectRef
 from tailer.errors import CheckpointError, ConfigError, OutputClosed
 from tailer.fleet import Fleet
+from tailer.local import Fault
 from tailer.oss.client import Client
 from tailer.service import Service
 from tailer.systemd import Notifier
@@ -415,6 +417,25 @@ def test_reloads_by_the_hundred_are_a_few(bench: Bench, monkeypatch: pytest.Monk
     assert loads <= 6
 
 
+def test_a_file_without_a_change_is_said_to_be_read(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """The same bytes, and others of the same meaning."""
+    caplog.set_level("INFO", "tailer.service")
+    bench.write(group("web", "oss://logs/*.log"))
+
+    def told() -> int:
+        return caplog.text.count("the configuration was read again, nothing changed")
+
+    async def run() -> None:
+        async with bench.running() as service:
+            service.reload()
+            await until(lambda: told() == 1)
+            bench.path.write_text(bench.path.read_text() + "\n# a word to whoever reads it\n")
+            service.reload()
+            await until(lambda: told() >= 2)
+
+    asyncio.run(run())
+
+
 def test_the_checkpoint_file_and_another_owner_of_a_new_group_are_refused(bench: Bench) -> None:
     same = group("web", "oss://logs/*.log")
     bench.write(same)
@@ -474,6 +495,26 @@ def test_told_to_end_in_the_middle_of_a_reload_it_leaves_nothing_behind(bench: B
 
     asyncio.run(run())
     assert len(os.listdir("/proc/self/fd")) <= descriptors + 2
+
+
+def test_told_to_end_it_does_not_wait_for_a_listing_that_a_reload_waits_for(bench: Bench) -> None:
+    """Which takes its time: the service is in trouble."""
+    bench.append("a.log", b"one\n")
+    bench.write(group("web", "oss://logs/*.log"))
+
+    async def run() -> None:
+        async with bench.running() as service:
+            await until(lambda: service.status().ready)
+            bench.server.faults.add(Fault("stall", operation="ListObjectsV2", seconds=20.0))
+            await until(lambda: any(one["injected"] for one in bench.server.faults.report()))
+            bench.write(group("web", "oss://logs/*.log", more="poll_max = 7"))
+            service.reload()
+            await until(lambda: service.config_of("web").poll_max == 7.0)
+            started = time.monotonic()
+        assert time.monotonic() - started < 5.0
+        bench.server.faults.clear()
+
+    asyncio.run(run())
 
 
 def test_the_example_of_the_page_is_good(tmp_path: Path) -> None:
