@@ -39,6 +39,7 @@ _APPLICATION_ID = 0x4F535354  # "OSST"; SQLite keeps it at byte 68 of the file (
 _MAGIC = b"SQLite format 3\0"
 _HEADER = 100
 _BUSY = 5.0  # seconds to wait for a commit of another group
+_HELD_TO_LOOK = 0.2  # seconds: `owner_of` has the lock for an instant, since flock(2) cannot be asked without taking it
 _LONGEST_NAME = 200
 _NO_ROOM = "no space left on the disk"
 _UINT64 = 1 << 64
@@ -71,6 +72,17 @@ _MIGRATIONS = (
     ),
     # Groups that have seen all of their objects once: what comes later is new to them.
     ("CREATE TABLE consumer_group (name TEXT NOT NULL PRIMARY KEY, begun_at REAL NOT NULL) WITHOUT ROWID",),
+    # Since when an object is not followed, NULL where it is; what a group that has begun did not see all of yet.
+    (
+        "ALTER TABLE checkpoint ADD COLUMN gone_since REAL",
+        """
+    CREATE TABLE unlisted (
+        consumer_group TEXT NOT NULL,
+        address TEXT NOT NULL,
+        PRIMARY KEY (consumer_group, address)
+    ) WITHOUT ROWID
+    """,
+    ),
 )
 _UNKNOWN = "unknown"
 
@@ -138,26 +150,53 @@ class Checkpoints:
         """All of the group, by name. Raises CheckpointError."""
         return self._rows("")
 
-    def older(self, than: float) -> list[ObjectRef]:
-        """The objects whose checkpoint was committed before `than`, in seconds since 1970. Raises CheckpointError."""
-        query = "SELECT bucket, key, scheme FROM checkpoint WHERE consumer_group = ? AND committed_at < ?"
-        with self._turn, _told(self.path, "read"):
-            return [ObjectRef(*row) for row in self._database.execute(query, (self.group, than))]
+    def gone_since(self, after: ObjectRef | None, most: int) -> list[tuple[ObjectRef, float | None]]:
+        """The next `most` objects behind `after`, by name, and since when each is not followed (`note_gone`).
 
-    def has_begun(self) -> bool:
-        """Has the group anything of its past: a checkpoint, or that it has begun? Raises CheckpointError."""
-        queries = (
-            "SELECT 1 FROM consumer_group WHERE name = ?",
-            "SELECT 1 FROM checkpoint WHERE consumer_group = ? LIMIT 1",
+        Raises CheckpointError.
+        """
+        query = (
+            "SELECT bucket, key, scheme, gone_since FROM checkpoint WHERE consumer_group = ? "
+            "AND (scheme, bucket, key) > (?, ?, ?) ORDER BY scheme, bucket, key LIMIT ?"
         )
+        name = ("", "", "") if after is None else (after.scheme, after.bucket, after.key)
         with self._turn, _told(self.path, "read"):
-            return any(self._database.execute(query, (self.group,)).fetchone() for query in queries)
+            rows = self._database.execute(query, (self.group, *name, most))
+            return [(ObjectRef(bucket, key, scheme), since) for bucket, key, scheme, since in rows]
 
-    def begin(self, now: float | None = None) -> None:
-        """Remember that the group has begun, be there any checkpoint of it or not. Raises CheckpointError."""
-        when = time.time() if now is None else now
+    def note_gone(self, refs: Iterable[ObjectRef], since: float | None) -> None:
+        """Remember that `refs` are not followed `since` then (seconds since 1970), or (None) that they are.
+
+        A commit says that an object is followed. Raises CheckpointError.
+        """
+        each = (
+            "UPDATE checkpoint SET gone_since = ? WHERE consumer_group = ? AND scheme = ? AND bucket = ? AND key = ? "
+            "AND gone_since IS NOT ?1"
+        )
         with self._transaction():
-            self._database.execute("INSERT OR IGNORE INTO consumer_group VALUES (?, ?)", (self.group, when))
+            self._database.executemany(each, [(since, self.group, ref.scheme, ref.bucket, ref.key) for ref in refs])
+
+    def begin(self, addresses: Iterable[str], now: float | None = None) -> set[str]:
+        """The addresses of the group of which a first complete listing is still to come (`listed`).
+
+        The first call of all for a group says which these are: `addresses`. A group with a checkpoint has begun
+        before, and none are. Raises CheckpointError.
+        """
+        when = time.time() if now is None else now
+        new = "SELECT NOT EXISTS (SELECT 1 FROM checkpoint WHERE consumer_group = ?)"
+        with self._transaction():
+            query = self._database.execute
+            begun = query("INSERT OR IGNORE INTO consumer_group VALUES (?, ?)", (self.group, when))
+            if begun.rowcount and query(new, (self.group,)).fetchone()[0]:
+                names = [(self.group, address) for address in addresses]
+                self._database.executemany("INSERT OR IGNORE INTO unlisted VALUES (?, ?)", names)
+            return {row[0] for row in query("SELECT address FROM unlisted WHERE consumer_group = ?", (self.group,))}
+
+    def listed(self, addresses: Iterable[str]) -> None:
+        """All that `addresses` name was seen once: what they show from now on is new. Raises CheckpointError."""
+        each = "DELETE FROM unlisted WHERE consumer_group = ? AND address = ?"
+        with self._transaction():
+            self._database.executemany(each, [(self.group, address) for address in addresses])
 
     def _rows(self, condition: str, *values: str) -> list[Checkpoint]:
         with self._turn, _told(self.path, "read"):
@@ -184,6 +223,7 @@ class Checkpoints:
         with self._transaction():
             if not refs:
                 self._database.execute("DELETE FROM consumer_group WHERE name = ?", (self.group,))
+                self._database.execute("DELETE FROM unlisted WHERE consumer_group = ?", (self.group,))
                 return self._database.execute("DELETE FROM checkpoint WHERE consumer_group = ?", (self.group,)).rowcount
             names = [(self.group, ref.scheme, ref.bucket, ref.key) for ref in refs]
             return self._database.executemany(each, names).rowcount
@@ -261,7 +301,7 @@ def read_all(path: str | os.PathLike[str], group: str | None = None) -> list[Che
 def owner_of(path: str | os.PathLike[str], group: str) -> str | None:
     """Which process owns `group` now, None when none does. Nothing is made or changed. Raises ConfigError.
 
-    Whoever wants to own the group at this very moment may be refused: not for a loop.
+    Whoever wants to own the group at this very moment waits for that moment (`_HELD_TO_LOOK`): not for a loop.
     """
     _check_group(group)
     lock_path = _lock_path(Path(os.path.realpath(path)), group)
@@ -653,7 +693,7 @@ def _own(path: Path, group: str, owner: str) -> int:
             raise _no_room("lock", path) from error
         raise ConfigError(f"cannot lock the checkpoint file {str(path)!r}: {_reason(error)}") from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(descriptor)
     except BlockingIOError as error:
         message = f"group {group!r} of the checkpoint file {str(path)!r} is in use by {_who(descriptor)}"
         os.close(descriptor)
@@ -663,6 +703,18 @@ def _own(path: Path, group: str, owner: str) -> int:
         raise ConfigError(f"cannot lock the checkpoint file {str(path)!r}: {_reason(error)}") from error
     _sign(descriptor, owner)
     return descriptor
+
+
+def _lock(descriptor: int) -> None:
+    """Raises BlockingIOError when another process has it for longer than it takes to look who has it."""
+    deadline = time.monotonic() + _HELD_TO_LOOK
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(_HELD_TO_LOOK / 20)
 
 
 def _sign(descriptor: int, owner: str) -> None:

@@ -20,7 +20,7 @@ STATES = ("active", "idle", "missing", "sealed", "failed")
 """Of an object: has bytes to be delivered; has none; is not there; is finished; its reading stopped with an error."""
 
 POLL_RESULTS = ("grew", "unchanged", "missing", "replaced", "error")
-RELEASE_REASONS = ("gone", "old", "sealed", "config")
+RELEASE_REASONS = ("gone", "old", "sealed", "config", "failed")
 CHAIN_STATES = ("proven", "unproven", "broken", "off")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import re
 import resource
@@ -107,6 +108,17 @@ def test_who_owns_a_group_can_be_asked_without_owning_it(path: Path) -> None:
         assert owner_of(path, "other") is None
     assert owner_of(path, "billing") is None
     own(path, "billing").close()
+
+
+def test_who_looks_at_that_very_moment_does_not_keep_a_group_from_its_owner(path: Path) -> None:
+    """To ask who has a lock is to have it for an instant."""
+    own(path, "billing").close()
+    looking = os.open(checkpoints._lock_path(path, "billing"), os.O_RDONLY)
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    later = threading.Timer(0.05, os.close, [looking])
+    later.start()
+    own(path, "billing").close()
+    later.join()
 
 
 def test_the_owner_of_what_cannot_be_looked_at_is_an_error(path: Path) -> None:
@@ -243,10 +255,10 @@ def test_an_older_file_is_brought_up_to_date_whole_or_not_at_all(path: Path, mon
     monkeypatch.setattr(checkpoints, "_MIGRATIONS", steps)
     with own(path) as mine:
         assert mine.load(A) == MARK
-        assert mine._database.execute("PRAGMA user_version").fetchone() == (4,)
+        assert mine._database.execute("PRAGMA user_version").fetchone() == (len(steps),)
         assert mine._database.execute("SELECT note FROM checkpoint").fetchall() == [(None,), (None,)]
     monkeypatch.undo()
-    with pytest.raises(ConfigError, match="version 4"):
+    with pytest.raises(ConfigError, match=f"version {len(steps)}"):
         own(path)
 
 
@@ -457,32 +469,40 @@ def test_several_are_found_at_once(path: Path) -> None:
         assert {ref: one.mark for ref, one in found.items()} == {A: mine.load(A), B: mine.load(B)}
 
 
-def test_what_was_committed_before_a_moment(path: Path) -> None:
-    with own(path) as mine:
-        mine.commit({A: MARK}, now=100.0)
-        mine.commit({B: MARK}, now=200.0)
-        assert mine.older(100.0) == []
-        assert mine.older(150.0) == [A]
-        assert sorted(mine.older(201.0), key=str) == [A, B]
-
-
-def test_a_group_that_has_begun_says_so_for_ever(path: Path) -> None:
-    """Even where no checkpoint was needed yet, and also after the last one was forgotten; all forgotten begins anew."""
-    with own(path) as mine:
-        assert not mine.has_begun()
-        mine.begin()
-        mine.begin()
-        assert mine.has_begun()
-    with Checkpoints.open(path, "other", owner="a test") as other:
-        assert not other.has_begun()
+def test_since_when_an_object_is_not_followed_is_kept_until_it_is_again(path: Path) -> None:
+    c = ObjectRef("bucket", "a.log", "https")
+    with own(path) as mine, own(path, "other") as other:
+        mine.commit({A: MARK, B: MARK, c: MARK})
         other.commit({A: MARK})
-        assert other.has_begun()
+        mine.note_gone([A, B, c], 100.0)
+        assert mine.gone_since(None, 2) == [(c, 100.0), (A, 100.0)]
+        assert mine.gone_since(A, 2) == [(B, 100.0)]
+        assert mine.gone_since(B, 2) == []
+        mine.note_gone([A], None)
+        mine.commit({B: MARK})
+        assert mine.gone_since(None, 9) == [(c, 100.0), (A, None), (B, None)]
+        assert other.gone_since(None, 9) == [(A, None)]
+
+
+def test_what_a_group_has_not_listed_yet_is_known_to_the_next_process(path: Path) -> None:
+    """Whatever checkpoints there are by then; and of one that has checkpoints before it first begins, nothing is."""
     with own(path) as mine:
+        assert mine.begin(["x", "y", "y"]) == {"x", "y"}
         mine.commit({A: MARK})
+        mine.listed(["x"])
+    with own(path) as mine:
+        assert mine.begin(["x", "y", "z"]) == {"y"}
+        mine.listed(["y", "nobody"])
+        assert mine.begin(["x", "y"]) == set()
         mine.reset(A)
-        assert mine.has_begun()
+        assert mine.begin(["x"]) == set()
+        assert mine.reset() == 0
+        assert mine.begin(["x"]) == {"x"}
         mine.reset()
-        assert not mine.has_begun()
+        assert mine.begin(["y"]) == {"y"}
+    with own(path, "other") as other:
+        other.commit({A: MARK})
+        assert other.begin(["x"]) == set()
 
 
 def test_marks_are_committed_together(path: Path) -> None:

@@ -89,10 +89,26 @@ def test_a_file_of_version_1_is_brought_up_to_date_by_its_owner(old: Path) -> No
     with own(old) as mine:
         assert {ref: mine.load(ref) for ref in FROM_VERSION_1} == FROM_VERSION_1
         assert [one.committed_at for one in mine.all()] == [1.5] * 4
+        assert {since for _, since in mine.gone_since(None, 9)} == {None}
+        assert mine.begin(["x"]) == set()
         mine.commit({A: MARKS[A]})
         assert mine.load(A) == MARKS[A]
-        assert mine._database.execute("PRAGMA user_version").fetchone() == (3,)
+        assert mine._database.execute("PRAGMA user_version").fetchone() == (4,)
     assert marks(old) == {**FROM_VERSION_1, A: MARKS[A]}
+
+
+def test_a_group_that_had_begun_in_a_file_of_version_3_has_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of it is still to be listed for the first time, though it had no object by then."""
+    path = tmp_path / "state.db"
+    with monkeypatch.context() as before:
+        before.setattr(checkpoints, "_MIGRATIONS", checkpoints._MIGRATIONS[:3])
+        with own(path) as mine:
+            mine._database.execute("INSERT INTO consumer_group VALUES ('default', 1.5)")
+    with own(path) as mine:
+        assert mine.begin(["x"]) == set()
+        assert mine.begin([]) == set()
 
 
 def test_what_a_process_of_version_1_writes_meanwhile_is_not_known_either(old: Path) -> None:

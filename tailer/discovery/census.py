@@ -64,6 +64,11 @@ class Row:
         """The object's name, made anew at each call: it is not kept, to save memory."""
         return ObjectRef(self._scope.bucket, self.key, self._scope.scheme)
 
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Those of the configuration by whose listing it is known."""
+        return self._scope.addresses
+
     def saw(self, meta: ObjectMeta) -> None:
         """A reader has seen the object like this: a listing that says the same is no news, nor one asked for before."""
         self._stamp = tick()
@@ -168,6 +173,11 @@ class Census(Generic[R]):
     def missing(self) -> list[ObjectRef]:
         """The objects named one by one that are not there."""
         return [scope.ref for scope in self._lists if scope.single and scope.absent]
+
+    def listed(self) -> set[str]:
+        """The addresses of which everything was listed at least once."""
+        found = {partitions.name for partitions in self._partitions if partitions.listed}
+        return found.union(*(scope.addresses for scope in self._lists if scope.complete_in))
 
     async def take(self, now: float) -> Changes[R]:
         """Ask the service for all that can still change; `now` is in seconds since 1970. Never two at once.

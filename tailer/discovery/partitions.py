@@ -29,17 +29,20 @@ class Partitions:
     """The partitions of one pattern that can still change.
 
     One is open from its beginning until `look_back` seconds after its end, and then for one more complete listing: no
-    outage, however long, closes what was not seen whole. `resting` is of the whole pattern and never asked for: rows
-    belong to it from a change of the configuration until a listing shows them again.
+    outage, however long, closes what was not seen whole. `listed`: all that were open were seen whole once. `resting`
+    is of the whole pattern and never asked for: rows belong to it from a change of the configuration until a listing
+    shows them again.
     """
 
     def __init__(self, address: Address, look_back: float) -> None:
+        self.name = str(address)
         self._address = address
         self._look_back = look_back
         self._unit = max(("%Y", "%m", "%d", "%H").index(match[0]) for match in _DIRECTIVE.finditer(address.ref.key))
         self._open: dict[datetime, Scope] = {}
         self._last: float | None = None
         self.first = True
+        self.listed = False
         self.resting = self._any_time()
         number = look_back / (366 * 86400, 31 * 86400, 86400, 3600)[self._unit]
         if number > _MOST_PARTITIONS:
@@ -75,6 +78,7 @@ class Partitions:
         """Those that were listed whole in `this_round`, after their time; they are not due again."""
         whole = [moment for moment, scope in self._open.items() if scope.complete_in == this_round]
         found_all = len(whole) == len(self._open)
+        self.listed |= found_all
         closed = [self._open.pop(moment) for moment in whole if self._open[moment].until <= now]
         return [*closed, self.resting] if found_all else closed
 
@@ -91,6 +95,7 @@ class Partitions:
         address = replace(self._address, ref=replace(self._address.ref, key=key))
         scope = Scope.of(address, end + self._look_back)
         scope.first = self.first and self._last is None
+        scope.addresses = (self.name,)
         return scope
 
     def _floor(self, seconds: float) -> datetime:

@@ -40,7 +40,8 @@ class Scope:
 
     `flat`: only what has no further slash behind the prefix. `name` says all of it, for people and to know it again.
     `until`, seconds since 1970: when nothing in it can change any more. `complete_in`: the last round that brought
-    all of it. `first`: what its first complete round brings was there before us.
+    all of it. `first`: what its first complete round brings was there before us. `addresses`: those of the
+    configuration for which it stands.
     """
 
     scheme: str
@@ -50,6 +51,7 @@ class Scope:
     single: bool
     name: str
     expression: str
+    addresses: tuple[str, ...]
     until: float = math.inf
     complete_in: int = 0
     first: bool = True
@@ -64,7 +66,8 @@ class Scope:
         prefix = literal_prefix(key) if address.pattern else key
         flat = single or (address.pattern and "/" not in key[len(prefix) :] and "**" not in key)
         expression = glob_regex(key).pattern if address.pattern else re.escape(key) + ("" if single else ".*")
-        return cls(address.ref.scheme, address.ref.bucket, prefix, flat, single, str(address), expression, until)
+        ref, name = address.ref, str(address)
+        return cls(ref.scheme, ref.bucket, prefix, flat, single, name, expression, (name,), until)
 
     @property
     def ref(self) -> ObjectRef:
@@ -96,6 +99,7 @@ class Scope:
     def include(self, other: Scope) -> None:
         """Stand for `other` as well, which this covers."""
         self.name = f"{self.name} {other.name}"
+        self.addresses += other.addresses
         self.expression = f"(?:{self.expression})|(?:{other.expression})"
 
 

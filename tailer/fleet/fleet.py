@@ -92,11 +92,11 @@ class Fleet:
         self._marks = Marks(checkpoints, outlet.sync, observer, group.name)
         self._tally = Tally()
         self._began = self.beat
-        self._first = False
+        self._unlisted: set[str] = set()  # addresses whose first complete listing is still to come
         self._ignored = 0
         self._listing_failed: dict[str, type[TailerError]] = {}
         self._ending: FleetRow | None = None
-        self._leaving: dict[FleetRow, None] = {}
+        self._leaving: dict[FleetRow, float] = {}  # since when, monotonic
         self._under_way: dict[ObjectRef, FleetRow] = {}
         self._visits: set[asyncio.Task[None]] = set()
         self._timers: list[tuple[float, int, FleetRow]] = []
@@ -144,7 +144,8 @@ class Fleet:
 
     async def run(self) -> None:
         """Follow the group until `drain`. Raises CheckpointError when the checkpoints cannot be read."""
-        self._first = not await asyncio.to_thread(self._checkpoints.has_begun)
+        addresses = [str(parse_address(text)) for text in self.group.objects]
+        self._unlisted = await asyncio.to_thread(self._checkpoints.begin, addresses)
         try:
             async with asyncio.TaskGroup() as self._tasks:
                 loops = (self._list_for_ever(), self._tick_for_ever())
@@ -272,8 +273,10 @@ class Fleet:
         self._release(changes.gone, "gone")
         for row in changes.old:
             self._see_off(row)
+        self._give_up()
         self._tally.missing = len(self._census.missing())
         self._ignored = changes.ignored
+        await self._note_listed(self._unlisted & self._census.listed() if changes.errors else {*self._unlisted})
         if not changes.errors:
             await self._complete(changes.count, seconds)
         self._enqueue_current()
@@ -298,26 +301,51 @@ class Fleet:
         """All that there is was listed."""
         self._tally.listed_at, self._tally.listed_when = time.time(), time.monotonic()
         self._observer.on_listing(self.group.name, seconds, rows)
-        try:
-            if self._first:
-                await self._marks.flush()
-                await asyncio.to_thread(self._checkpoints.begin)
-                self._first = False
-            if time.monotonic() - self._pruned > _PRUNED_EVERY:
+        if time.monotonic() - self._pruned > _PRUNED_EVERY:
+            try:
                 await self._prune()
+            except TailerError as error:  # the next listing tries again
+                self._told("checkpoint", error)
+        self.ready = True
+
+    async def _note_listed(self, addresses: set[str]) -> None:
+        """All that `addresses` name was listed once, and where it begins is kept: what comes from now on is new."""
+        if not addresses:
+            return
+        try:
+            await self._marks.flush()
+            await asyncio.to_thread(self._checkpoints.listed, addresses)
+            self._unlisted -= addresses
         except TailerError as error:  # the next listing tries again
             self._told("checkpoint", error)
-        self.ready = True
 
     async def _prune(self) -> None:
         """Forget the checkpoints of objects that went long ago."""
-        old = await asyncio.to_thread(self._checkpoints.older, time.time() - self.group.keep_checkpoints)
-        followed = {row.ref for row in self._leaving} | self._under_way.keys()
-        gone = [ref for ref in old if ref not in followed and self._census.find(ref) is None]
-        if gone:
-            await asyncio.to_thread(self._checkpoints.reset, *gone)
-            _log.info("forgot %d checkpoints of objects that went", len(gone), extra=self._fields)
+        after: ObjectRef | None = None
+        forgotten = 0
+        while page := await asyncio.to_thread(self._checkpoints.gone_since, after, _LOADED_AT_ONCE):
+            after = page[-1][0]
+            forgotten += await self._prune_page(page)
+        if forgotten:
+            _log.info("forgot %d checkpoints of objects that went", forgotten, extra=self._fields)
         self._pruned = time.monotonic()
+
+    async def _prune_page(self, page: list[tuple[ObjectRef, float | None]]) -> int:
+        """How many of the objects in `page`, each with when it was first found to be gone, were forgotten."""
+        now = time.time()
+        leaving = {row.ref for row in self._leaving}
+        gone = [
+            (ref, since)
+            for ref, since in page
+            if ref not in leaving and ref not in self._under_way and self._census.find(ref) is None
+        ]
+        if new := [ref for ref, since in gone if since is None]:
+            await asyncio.to_thread(self._checkpoints.note_gone, new, now)
+        before = now - self.group.keep_checkpoints
+        over = [ref for ref, since in gone if (now if since is None else since) <= before]
+        if over:
+            await asyncio.to_thread(self._checkpoints.reset, *over)
+        return len(over)
 
     def _was_read(self, ref: ObjectRef) -> bool:
         try:
@@ -334,9 +362,15 @@ class Fleet:
             known = await self._load([row.ref for row in some])
             leaving = {row.ref: row for row in self._leaving}  # a longer look-back, say, names them again
             for row in some:
+                mark = noted[row.ref]
                 if (former := leaving.get(row.ref)) is not None:
-                    self._release([former], "old")  # its mark is noted with that: it goes on there
-                self._begin(row, known.get(row.ref), noted[row.ref])
+                    self._release([former], "old")
+                    mark = former.mark if former.begun else mark
+                self._begin(row, known.get(row.ref), mark)
+            if self._decides:
+                await self._marks.insist()
+            for row in some:
+                self._begin_to_look(row, known.get(row.ref))
         self._order(rows)
         if rows:
             self._observer.on_discovered(self.group.name, len(rows))
@@ -345,24 +379,45 @@ class Fleet:
         attempt = 0
         while True:
             try:
-                return await asyncio.to_thread(self._checkpoints.find, refs)
+                return await asyncio.to_thread(self._find, refs)
             except CheckpointError as error:
                 attempt += 1
                 self._told("checkpoint", error)
             await asyncio.sleep(back_off(attempt, random.random()))
 
+    def _find(self, refs: list[ObjectRef]) -> dict[ObjectRef, Checkpoint]:
+        """What is known of `refs`, which are followed from now on."""
+        known = self._checkpoints.find(refs)
+        if known:
+            self._checkpoints.note_gone(known, None)
+        return known
+
+    @property
+    def _decides(self) -> bool:
+        """Is it still to be decided of some objects whether they begin at their end?"""
+        return self.group.start == "end" and bool(self._unlisted)
+
     def _begin(self, row: FleetRow, known: Checkpoint | None, noted: Mark | None) -> None:
-        """Where an object begins that is followed from now on, and whether it is to be looked at."""
+        """Where an object begins that is followed from now on.
+
+        While that depends on when it is listed first, it is kept: the next process is not to decide it again.
+        """
         ref = row.ref
         mark = self._marks.latest(ref) or noted or (known.mark if known else None)
-        at_end = mark is None and self._first and row.first and self.group.start == "end" and row.size > 0
-        if at_end:
-            mark = Mark.at(Position.unread(row.size))
+        if row.begun:  # `_pass_on` was here meanwhile
+            mark = row.mark
+        if mark is None and self._decides:
+            was_there = row.first and self._unlisted.issuperset(row.addresses)
+            mark = Mark.at(Position.unread(row.size if was_there else 0))
             self._marks.note(ref, mark)
         if mark is not None:
             row.begin_at(mark)
         self._weigh(row)
-        if row.size != row.read or (known is not None and not _at_rest(row, known)):
+
+    def _begin_to_look(self, row: FleetRow, known: Checkpoint | None) -> None:
+        """Look at it, unless there is nothing to be found."""
+        row.phase = "resting"
+        if row.again or row.size != row.read or (known is not None and not _at_rest(row, known)):
             self._enqueue(row)
 
     def _order(self, rows: Iterable[FleetRow]) -> None:
@@ -397,22 +452,31 @@ class Fleet:
     def _see_off(self, row: FleetRow) -> None:
         """Nothing is asked about it again: once it is read to its end, it is over."""
         row.leaving = "old"
-        self._leaving[row] = None
+        self._leaving[row] = time.monotonic()
         if row.phase == "resting" and not row.lag:
             self._hand_on_the_rest(row)
             if not row.ending:
                 self._release([row], "old")
 
+    def _give_up(self) -> None:
+        """Of closed partitions: no longer try what could not be read to its end for as long as checkpoints are kept."""
+        since = time.monotonic() - self.group.keep_checkpoints
+        for row in [row for row, left in self._leaving.items() if left < since and row.phase == "resting"]:
+            fields = {"object": str(row.ref), "offset": row.mark.delivered.offset, "size": row.size}
+            error = None if row.pulse is None else row.pulse.error
+            known = {} if error is None else of_error(error)
+            _log.error("given up: never read to its end", extra={**self._fields, **fields, **known})
+            self._release([row], "failed")
+
     def _release(self, rows: Iterable[FleetRow], reason: str) -> None:
-        """They are not followed any more; their checkpoint is as old as this moment."""
+        """They are not followed any more. Nothing is kept of that: it would look as if they had been looked at now."""
         released = 0
         for row in rows:
             released += 1
             row.leaving = reason
+            row.ending = False  # a sequence goes on without it
             self._leaving.pop(row, None)
             self._tally.drop(row)
-            if row.begun:
-                self._marks.note(row.ref, row.mark)
             if self._sequence is not None:
                 self._sequence.leave(row)
         if released:
@@ -427,7 +491,7 @@ class Fleet:
             return
         if self._sequence is not None and not self._is_its_turn(self._sequence, row):
             return
-        if row.phase == "visiting":
+        if row.phase in ("new", "visiting"):
             row.again = True
         elif row.phase == "resting":
             row.phase, row.due = "waiting", time.monotonic() if due is None else due
@@ -572,6 +636,7 @@ class Fleet:
 
     def _pass_on(self, visit: Visit) -> None:
         """It went while it was being read: whoever stands under its name by now goes on from there."""
+        self._tally.drop(visit.row)  # what came of the visit since then is nobody's
         heir = self._census.find(visit.ref)
         if heir is not None and not heir.ignored:
             if visit.row.begun:
@@ -595,7 +660,9 @@ class Fleet:
         if not self._is_final(row):
             failures = row.awake().failures
             delay = back_off(failures, random.random(), error.retry_after)
-            if not passes:
+            if row.again and not passes:  # it moved, or somebody told of it, meanwhile: that may have helped
+                delay = max(self.group.poll_min, error.retry_after or 0.0)
+            elif not passes:
                 delay = min(_LONG[1], _LONG[0] * 2.0 ** min(failures - 1, 16))
             self._set_next(row, delay)
 

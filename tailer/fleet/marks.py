@@ -13,7 +13,7 @@ from tailer.core.schedule import back_off
 from tailer.errors import CheckpointError, TailerError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from tailer.checkpoints import Checkpoints
     from tailer.core.position import Mark, ObjectRef
@@ -45,7 +45,7 @@ class Marks:
         self._taken: dict[ObjectRef, Mark] = {}
         self._since: float | None = None
         self._committing: float | None = None
-        self._bytes = 0
+        self._bytes = self._bytes_taken = 0
         self._something = asyncio.Event()
         self._much = asyncio.Event()
         self._room = asyncio.Event()
@@ -59,10 +59,10 @@ class Marks:
         if self._since is None:
             self._since = time.monotonic()
             self._something.set()
-        if self._bytes >= COMMIT_BYTES:
+        if self._bytes - self._bytes_taken >= COMMIT_BYTES:
             self._much.set()
-            if self._bytes >= 2 * COMMIT_BYTES:
-                self._room.clear()
+        if self._bytes >= 2 * COMMIT_BYTES:
+            self._room.clear()
 
     def latest(self, ref: ObjectRef) -> Mark | None:
         """The mark of `ref` that is noted and not kept yet."""
@@ -80,9 +80,13 @@ class Marks:
 
     async def keep(self, ref: ObjectRef, mark: Mark) -> None:
         """Return when `mark` is kept, which goes back, or is of another object: tried until it is."""
+        await self.insist({ref: mark})
+
+    async def insist(self, marks: Mapping[ObjectRef, Mark] | None = None) -> None:
+        """Return when `marks`, and all that is noted, are kept: tried until they are."""
         attempt = 0
         while True:
-            self._noted[ref] = mark
+            self._noted.update(marks or {})
             try:
                 return await self.flush()
             except TailerError:
@@ -108,24 +112,27 @@ class Marks:
     async def flush(self) -> None:
         """Keep all that is noted. Raises CheckpointError, and what `sync` raises: it is noted still, then."""
         async with self._turn:
-            taken, since, length = self._noted, self._since, self._bytes
+            taken, since = self._noted, self._since
             if not taken:
                 return
-            self._noted, self._since, self._bytes, self._committing = {}, None, 0, since
-            self._taken = taken
+            self._noted, self._since, self._committing = {}, None, since
+            self._taken, self._bytes_taken = taken, self._bytes
             self._something.clear()
             self._much.clear()
             try:
                 await self._commit(taken)
             except BaseException:
                 self._noted = {**taken, **self._noted}
-                self._since, self._bytes = since, self._bytes + length
+                self._since = since
                 self._something.set()
                 raise
+            else:
+                self._bytes -= self._bytes_taken
             finally:
                 self._committing = None
-                self._taken = {}
-            self._room.set()
+                self._taken, self._bytes_taken = {}, 0
+            if self._bytes < 2 * COMMIT_BYTES:
+                self._room.set()
 
     async def _commit(self, marks: dict[ObjectRef, Mark]) -> None:
         await self.sync()

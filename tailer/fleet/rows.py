@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tailer.discovery import Scope
     from tailer.errors import TailerError
 
-Phase = Literal["resting", "waiting", "visiting"]
+Phase = Literal["new", "resting", "waiting", "visiting"]
 
 STEP = 10.0  # seconds
 STEPS = 30
@@ -82,10 +82,11 @@ class Pulse:
 class FleetRow(Row):
     """An object of a fleet.
 
-    `mark` is where delivery stands, `read` how far the object was read: a record that has not ended is read and not
-    delivered. `due`: when the next look at it is or was due, monotonic; 0 for none. `again`: what is being looked at
-    is to be looked at once more. `leaving`: it is not followed any more, or only to its end (``old``). `ending`: the
-    next visit hands on the last record, too, though it has no end.
+    `phase`: of a ``new`` one it is not known yet where it begins. `mark` is where delivery stands, `read` how far the
+    object was read: a record that has not ended is read and not delivered. `due`: when the next look at it is or was
+    due, monotonic; 0 for none. `again`: what is being looked at, or is new, is to be looked at once more. `leaving`: it
+    is not followed any more, or only to its end (``old``). `ending`: the next visit hands on the last record, too,
+    though it has no end.
     """
 
     __slots__ = ("again", "due", "ending", "leaving", "mark", "phase", "pulse", "read")
@@ -94,7 +95,7 @@ class FleetRow(Row):
         super().__init__(scope, key, meta)
         self.mark = _START
         self.read = 0
-        self.phase: Phase = "resting"
+        self.phase: Phase = "new"
         self.again = False
         self.ending = False
         self.leaving: str | None = None

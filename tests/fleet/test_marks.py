@@ -68,6 +68,43 @@ def test_delivery_stands_still_where_too_much_is_not_kept(kept: Checkpoints) -> 
     asyncio.run(note())
 
 
+def test_what_is_being_kept_is_not_kept_yet(kept: Checkpoints) -> None:
+    """The bound holds while a commit is under way, and where it fails in the end."""
+
+    async def note() -> None:
+        going_on, fails = asyncio.Event(), True
+
+        async def slowly() -> None:
+            await going_on.wait()
+            if fails:
+                raise SinkError("no fsync")
+
+        async def has_room() -> bool:
+            try:
+                async with asyncio.timeout(0.02):
+                    await marks.room()
+            except TimeoutError:
+                return False
+            return True
+
+        marks = Marks(kept, slowly, Observed(), "web")
+        marks.note(A, at(1), COMMIT_BYTES)
+        flushing = asyncio.create_task(marks.flush())
+        await asyncio.sleep(0)
+        assert await has_room()
+        marks.note(A, at(2), COMMIT_BYTES)
+        assert not await has_room()
+        going_on.set()
+        with pytest.raises(SinkError):
+            await flushing
+        assert not await has_room()
+        fails = False
+        await marks.flush()
+        assert await has_room()
+
+    asyncio.run(note())
+
+
 @pytest.mark.parametrize("error", [SinkError("no fsync"), CheckpointError("disk full")], ids=["sink", "checkpoint"])
 def test_what_could_not_be_kept_is_noted_still(
     kept: Checkpoints, monkeypatch: pytest.MonkeyPatch, error: TailerError

@@ -1,0 +1,82 @@
+"""When an object that cannot be read is tried again, and when it is given up."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tailer.checkpoints import read_all
+from tailer.local import Fault
+
+if TYPE_CHECKING:
+    from tests.fleet.conftest import World
+
+
+@pytest.mark.parametrize("told_by", ["listing", "hint"])
+def test_what_was_told_while_a_visit_was_failing_is_not_forgotten(
+    world: World, monkeypatch: pytest.MonkeyPatch, told_by: str
+) -> None:
+    """It grew, or somebody said so, after the answer was asked for that says it cannot be read."""
+
+    async def follow() -> None:
+        world.append("a", b"0\n")
+        world.server.faults.add(Fault("drop-header", key="a", bucket=world.bucket, count=1))
+        interval = 0.1 if told_by == "listing" else 3600.0
+        async with world.follow(world.group(list_interval=interval)) as fleet:
+            fetch, told = fleet._reader.fetch, asyncio.Event()
+
+            async def fetch_slowly(*arguments: object) -> object:
+                try:
+                    return await fetch(*arguments)  # type: ignore[arg-type]
+                finally:
+                    await told.wait()
+
+            monkeypatch.setattr(fleet._reader, "fetch", fetch_slowly)
+            await world.until(lambda: world.requests["fetch"] == 1)
+            world.append("a", b"1\n")
+            row = fleet._census.find(world.ref("a"))
+            assert row is not None
+            if told_by == "hint":
+                assert fleet.wake(row.ref)
+            await world.until(lambda: row.again)
+            told.set()
+            await world.shows("a", b"0\n1\n")
+
+    asyncio.run(follow())
+
+
+def test_what_cannot_be_read_to_the_end_of_its_partition_is_given_up_in_time_and_told(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its checkpoint stays: with a longer look-back it goes on there."""
+    real, shift = time.time, 0.0
+
+    def key() -> str:
+        return time.strftime("%Y/%m/%d/%H/a", time.gmtime(time.time()))
+
+    async def follow() -> None:
+        nonlocal shift
+        world.append(first := key(), b"0\n")
+        group = world.group("%Y/%m/%d/%H/*", look_back=1800.0, keep_checkpoints=1.0)
+        async with world.follow(group) as fleet:
+            await world.shows(first, b"0\n")
+            world.server.faults.add(Fault("drop-header", key=first, bucket=world.bucket))
+            world.append(first, b"1\n")
+            shift = 2 * 3600.0
+            await world.until(lambda: fleet.status().objects["failed"] == 1)
+            assert world.observer.released["failed"] == 0
+            await world.until(lambda: world.observer.released["failed"] == 1)
+            assert sum(fleet.status().objects.values()) == 0
+            assert fleet.status().lag == 0
+            told = next(one for one in caplog.records if one.msg.startswith("given up"))
+            assert (vars(told)["object"], vars(told)["offset"], vars(told)["size"]) == (str(world.ref(first)), 2, 4)
+        assert [one.mark.delivered.offset for one in read_all(world.path)] == [2]
+        world.server.faults.clear()
+        async with world.follow(world.group("%Y/%m/%d/%H/*", look_back=86400.0)):
+            await world.shows(first, b"0\n1\n")
+
+    monkeypatch.setattr(time, "time", lambda: real() + shift)
+    asyncio.run(follow())

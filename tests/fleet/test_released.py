@@ -1,0 +1,67 @@
+"""What is left of an object that is not followed any more: nothing, also where it was being read just then."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from tailer.errors import CrcMissing
+
+if TYPE_CHECKING:
+    import pytest
+
+    from tests.fleet.conftest import World
+
+
+def test_one_that_is_let_go_while_it_is_asked_for_is_no_lag(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer that tells how much it grew comes after the reload that does not name it any more."""
+
+    async def follow() -> None:
+        world.append("a.log", b"0\n")
+        async with world.follow(world.group("*.log")) as fleet:
+            await world.shows("a.log", b"0\n")
+            fetch, answer = fleet._reader.fetch, asyncio.Event()
+
+            async def fetch_slowly(*arguments: object) -> object:
+                await answer.wait()
+                return await fetch(*arguments)  # type: ignore[arg-type]
+
+            monkeypatch.setattr(fleet._reader, "fetch", fetch_slowly)
+            world.append("a.log", b"1\n")
+            await world.until(lambda: fleet._under_way)
+            await fleet.apply(world.group("other*.log"))
+            world.append("a.log", b"2\n")
+            answer.set()
+            await world.until(lambda: not fleet._under_way)
+            status = fleet.status()
+            assert (status.lag, status.oldest_unread, sum(status.objects.values())) == (0, 0.0, 0)
+            await fleet.apply(world.group("*.log"))
+            await world.shows("a.log", b"0\n1\n2\n")
+        assert world.sink.gaps == 0
+
+    asyncio.run(follow())
+
+
+def test_a_sequence_goes_on_though_the_end_of_one_was_never_read_and_it_is_gone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last record has no end, the visit that is to hand it on fails, and then nobody has it any more."""
+
+    async def follow() -> None:
+        world.append("app-1.log", b"one\nno end")
+        async with world.follow(world.group("app-*.log", sequence=True, poll_max=0.06)) as fleet:
+            await world.shows("app-1.log", b"one\n")
+            fetch = fleet._reader.fetch
+
+            async def fetch_in_vain(*arguments: object) -> object:
+                if fleet._ending is not None and fleet._ending.ending:
+                    world.server.store.delete(world.bucket, "app-1.log")
+                    raise CrcMissing("it is not to be had")
+                return await fetch(*arguments)  # type: ignore[arg-type]
+
+            monkeypatch.setattr(fleet._reader, "fetch", fetch_in_vain)
+            world.append("app-2.log", b"two\n")
+            await world.until(lambda: world.observer.released["gone"] == 1)
+            await world.shows("app-2.log", b"two\n")
+
+    asyncio.run(follow())
