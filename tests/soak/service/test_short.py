@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _SMALL = ["--objects=40", "--volatile=6", "--pause=3", "--churn=0.3", "--interval=0.5"]
 _FAST = ["--duration=12", "--life=3", "--restart=6", "--reload=2", "--sample=0.5"]
 # Seconds say nothing about slopes: only a leak with each turn would be seen.
-_COARSE = ["--growth=48", "--more=100", "--grace=5"]
+_COARSE = ["--growth=96", "--more=100", "--grace=5"]
 
 
 @pytest.mark.timeout(300)

@@ -104,15 +104,16 @@ class Service(Consumer):
                 self.life.process.send_signal(signal.SIGHUP)
 
     def measure(self) -> None:
-        """Take a sample of the process, and ask it how it is. One that was started just now need not answer."""
+        """Take a sample of the process, and ask it how it is, once it has begun: until then it can only grow."""
+        if "msg=started" not in self.life.stderr.read_text(errors="replace"):
+            return
         pid = self.pid
         with suppress(OSError):
             process = f"/proc/{pid}"
             counts = len(os.listdir(f"{process}/fd")), len(os.listdir(f"{process}/task"))
             if size := resident(pid):
                 self.samples.append(Sample(time.monotonic(), pid, size, *counts))
-        if "msg=started" in self.life.stderr.read_text(errors="replace"):
-            self.ask()
+        self.ask()
 
     def ask(self) -> None:
         """Whether it is healthy, and what its ledger says of gaps and overlaps."""
