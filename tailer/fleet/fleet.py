@@ -426,7 +426,8 @@ class Fleet:
         if sequence is None:
             return
         for row in rows:
-            if not sequence.join(row, time.monotonic(), begun=row.begun, behind=row.size != row.read):
+            begun = row.begun and row.mark != Mark()  # that it is to begin at 0 may be all that is kept of it
+            if not sequence.join(row, time.monotonic(), begun=begun, behind=row.size != row.read):
                 _log.warning("comes out of its order", extra={**self._fields, "object": str(row.ref)})
         self._enqueue_current()
 

@@ -86,7 +86,8 @@ class Marks:
         """Return when `marks`, and all that is noted, are kept: tried until they are."""
         attempt = 0
         while True:
-            self._noted.update(marks or {})
+            for ref, mark in (marks or {}).items():
+                self.note(ref, mark)
             try:
                 return await self.flush()
             except TailerError:
