@@ -89,6 +89,7 @@ class Service:
         self._reloading = asyncio.Lock()
         self._stopping = asyncio.Event()
         self._in_a_hurry = asyncio.Event()
+        self._told_at: float | None = None
         self._ended_by: TailerError | None = None
 
     async def run(self) -> int:
@@ -110,6 +111,8 @@ class Service:
         """End when what is in hand is delivered, or after the configured time; called again, at once."""
         if self._stopping.is_set():
             self._in_a_hurry.set()
+        else:
+            self._told_at = time.monotonic()
         self._stopping.set()
 
     def reload(self) -> None:
@@ -201,7 +204,12 @@ class Service:
 
     async def _let_go(self, groups: Iterable[_Group]) -> bool:
         """End `groups`, all at the same time; whether each had the time for what it had in hand."""
-        return all(await asyncio.gather(*(group.end(self._config.drain, self._in_a_hurry) for group in groups)))
+        return all(await asyncio.gather(*(group.end(self._time_left(), self._in_a_hurry) for group in groups)))
+
+    def _time_left(self) -> float:
+        """Seconds for what is in hand. Of those, a reload that we were told to end in may have taken a part."""
+        spent = 0.0 if self._told_at is None else time.monotonic() - self._told_at
+        return max(0.0, self._config.drain - spent)
 
     # --- its parts
 

@@ -497,6 +497,34 @@ def test_told_to_end_in_the_middle_of_a_reload_it_leaves_nothing_behind(bench: B
     assert len(os.listdir("/proc/self/fd")) <= descriptors + 2
 
 
+def test_told_to_end_while_a_reload_ends_a_group_it_takes_no_longer_than_it_may(bench: Bench) -> None:
+    """Not that time for the group that went, and then as much for the others."""
+    slow = f'[sinks.slow]\ntype = "exec"\ncommand = ["sh", "-c", "echo >> {bench.mirror}.begun; sleep 60"]\n'
+    begun = bench.mirror.with_name("mirror.begun")
+    bench.append("a/a.log", b"one\n")
+    bench.append("b/b.log", b"one\n")
+    stays, goes = group("stays", "oss://logs/a/*", "slow"), group("goes", "oss://logs/b/*", "slow")
+
+    def write(*parts: str) -> None:
+        bench.write(slow, *parts)
+        bench.path.write_text(bench.path.read_text().replace("drain = 10", "drain = 4"))
+
+    async def run() -> None:
+        write(stays, goes)
+        service = Service(bench.path, open_port=bench.open_port, notifier=Notifier({}))
+        running = asyncio.create_task(service.run())
+        await until(lambda: begun.exists() and len(begun.read_bytes()) == 2)
+        write(stays)
+        service.reload()
+        await until(lambda: service._reloading.locked())
+        started = time.monotonic()
+        service.stop()
+        assert await running == 1
+        assert time.monotonic() - started < 6.5
+
+    asyncio.run(run())
+
+
 def test_told_to_end_it_does_not_wait_for_a_listing_that_a_reload_waits_for(bench: Bench) -> None:
     """Which takes its time: the service is in trouble."""
     bench.append("a.log", b"one\n")
