@@ -104,7 +104,7 @@ def small_appends() -> str:
     return (
         "## Appends of 1 KiB\n\n"
         f"One after another, {APPENDS:,} of them, {RUNS} runs in turn, CRC-64 checked by each, on two cores. First to "
-        "a server that takes next to no time, so that it is the writers that are compared: it knows AppendObject alone, "
+        "a server that takes next to no time, so that it is the writers that are compared: it knows AppendObject, "
         f"keeps length and CRC-64 of each object, and looks at no signature.\n\n{beside_little}\n\n"
         f"Then to `oss-local` in memory, whose own time is in all three.\n\n{beside_oss_local}"
     )
