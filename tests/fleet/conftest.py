@@ -90,13 +90,15 @@ class Observed:
 class Kept:
     """An `Outlet` that keeps the bytes of every generation, as a reader of the sink would see them.
 
-    `refuse`: asked before each batch; it raises what the sink says. `moments`: when each object last got something.
+    `repeated`: how many bytes came again that nobody had said were void. `refuse`: asked before each batch; it raises
+    what the sink says. `moments`: when each object last got something.
     """
 
     name, type = "kept", "http"
 
     def __init__(self) -> None:
         self.data: dict[ObjectRef, dict[int, bytearray]] = defaultdict(dict)
+        self.repeated = 0
         self.batches = self.gaps = self.visits = self.at_once = self.most_at_once = self.waiting = 0
         self.moments: dict[ObjectRef, float] = {}
         self.refuse: Callable[[Batch], None] = lambda batch: None
@@ -159,6 +161,7 @@ class _Store:
     async def write(self, batch: Batch) -> None:
         held = self._kept.data[self._ref].setdefault(batch.generation, bytearray(batch.start))
         assert batch.start <= len(held), f"{self._ref}: bytes {len(held)} to {batch.start} were left out"
+        self._kept.repeated += len(held) - batch.start
         held[batch.start : batch.end] = batch.data
         self._kept.batches += 1
         self._kept.moments[self._ref] = time.monotonic()
