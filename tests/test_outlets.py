@@ -8,6 +8,7 @@ import json
 import os
 import resource
 import stat
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -440,6 +441,44 @@ def test_sync_forces_what_was_written_to_the_disk(tmp_path: Path, monkeypatch: p
 
     asyncio.run(run("never"))
     asyncio.run(run("close"))
+
+
+@pytest.mark.parametrize("end", ["goes on", "cancelled"])
+def test_nobody_takes_for_safe_what_is_on_its_way_to_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """Two groups keep marks of one sink: the one that comes second, or after one that was cancelled, waits as well."""
+    begun, go_on, synced = threading.Event(), threading.Event(), []
+    really = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            begun.set()
+            assert go_on.wait(30)
+            synced.append(descriptor)
+        really(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+    async def run() -> None:
+        outlet = open_outlet(SinkConfig("m", "file", path=tmp_path, fsync="close"))
+        visit, _ = await outlet.open(REF, None)
+        await visit.write(batch(0, b"one\n"))
+        first = asyncio.create_task(outlet.sync())
+        assert await asyncio.to_thread(begun.wait, 30)
+        if end == "cancelled":
+            first.cancel()
+            await asyncio.wait([first])
+        second = asyncio.create_task(outlet.sync())
+        await asyncio.sleep(0.05)
+        assert not second.done()
+        go_on.set()
+        await asyncio.gather(first, second, return_exceptions=True)
+        assert synced
+        await visit.close()
+        await outlet.close()
+
+    asyncio.run(run())
 
 
 # --- what is out of order

@@ -64,6 +64,7 @@ class Mirrors:
         self._left: OrderedDict[ObjectRef, Left] = OrderedDict()
         self._owned: dict[ObjectRef, Position] = {}  # of those that are not as they are to be: what was proven of them
         self._unsynced: set[ObjectRef] = set()
+        self._syncing = asyncio.Lock()
         self._trouble: dict[ObjectRef, SinkError] = {}  # of one that was closed while nobody was there to be told
 
     async def open(self, ref: ObjectRef, mark: Mark | None, *, expect_proof: bool = True) -> tuple[Mirror, Mark]:
@@ -85,13 +86,19 @@ class Mirrors:
 
     async def sync(self) -> None:
         """Return when all that was written is on the disk; at once under the policy `NEVER`. Raises SinkError."""
+        async with self._syncing:  # what another group is just about is not on the disk yet
+            refs, self._unsynced = [*self._unsynced], set()
+            try:
+                await self._sync_all(refs)
+            except BaseException:
+                self._unsynced.update(refs)
+                raise
+
+    async def _sync_all(self, refs: list[ObjectRef]) -> None:
         slots = asyncio.Semaphore(_SYNCS_AT_ONCE)
-        refs, self._unsynced = [*self._unsynced], set()
-        outcomes = await asyncio.gather(*(self._sync(ref, slots) for ref in refs), return_exceptions=True)
-        failed = [(ref, error) for ref, error in zip(refs, outcomes, strict=True) if error is not None]
-        self._unsynced.update(ref for ref, _ in failed)
-        for _, error in failed:
-            raise error
+        for error in await asyncio.gather(*(self._sync(ref, slots) for ref in refs), return_exceptions=True):
+            if error is not None:
+                raise error
 
     async def close(self) -> None:
         """Let go of all files. Raises the first SinkError of a failed fsync that was not told yet."""
