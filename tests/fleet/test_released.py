@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import TYPE_CHECKING
 
 from tailer.errors import CrcMissing
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import pytest
 
+    from tailer.checkpoints import Checkpoint
+    from tailer.core.position import ObjectRef
     from tests.fleet.conftest import World
 
 
@@ -38,6 +43,43 @@ def test_one_that_is_let_go_while_it_is_asked_for_is_no_lag(world: World, monkey
             await fleet.apply(world.group("*.log"))
             await world.shows("a.log", b"0\n1\n2\n")
         assert world.sink.gaps == 0
+
+    asyncio.run(follow())
+
+
+def test_one_that_is_named_again_goes_on_where_the_visit_ended_that_was_under_way(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends, and its mark is kept, while the checkpoint as it was before is on its way."""
+
+    async def follow() -> None:
+        world.append("a.log", b"0\n")
+        async with world.follow(world.group("*.log")) as fleet:
+            await world.shows("a.log", b"0\n")
+            await world.until(lambda: fleet.status().uncommitted == 0)
+            held = world.sink.held = asyncio.Event()
+            world.append("a.log", b"1\n")
+            await world.until(lambda: world.sink.waiting == 1)
+            await fleet.apply(world.group("other*.log"))
+            find, was_read, go_on = fleet._checkpoints.find, threading.Event(), threading.Event()
+
+            def find_slowly(refs: Iterable[ObjectRef]) -> dict[ObjectRef, Checkpoint]:
+                found = find(refs)
+                was_read.set()
+                assert go_on.wait(30)
+                return found
+
+            monkeypatch.setattr(fleet._checkpoints, "find", find_slowly)
+            await fleet.apply(world.group("*.log"))
+            await world.until(was_read.is_set)
+            world.sink.held = None
+            held.set()
+            await world.shows("a.log", b"0\n1\n")
+            await world.until(lambda: fleet.status().uncommitted == 0)
+            go_on.set()
+            listings = world.observer.listings
+            await world.until(lambda: world.observer.listings > listings + 1 and not fleet.status().lag)
+        assert (world.sink.gaps, world.sink.repeated) == (0, 0)
 
     asyncio.run(follow())
 
