@@ -461,13 +461,18 @@ class Fleet:
 
     def _give_up(self) -> None:
         """Of closed partitions: no longer try what could not be read to its end for as long as checkpoints are kept."""
-        since = time.monotonic() - self.group.keep_checkpoints
-        for row in [row for row, left in self._leaving.items() if left < since and row.phase == "resting"]:
+        before = time.monotonic() - self.group.keep_checkpoints
+        for row in [row for row, left in self._leaving.items() if left < before and self._was_tried(row, left)]:
             fields = {"object": str(row.ref), "offset": row.mark.delivered.offset, "size": row.size}
             error = None if row.pulse is None else row.pulse.error
             known = {} if error is None else of_error(error)
             _log.error("given up: never read to its end", extra={**self._fields, **fields, **known})
             self._release([row], "failed")
+
+    def _was_tried(self, row: FleetRow, since: float) -> bool:
+        """And is it not being tried? One of a sequence may never have had its turn."""
+        looked = row.pulse is not None and row.pulse.polled > since
+        return row.phase == "resting" and (looked or self._is_final(row))
 
     def _release(self, rows: Iterable[FleetRow], reason: str) -> None:
         """They are not followed any more. Nothing is kept of that: it would look as if they had been looked at now."""

@@ -80,3 +80,34 @@ def test_what_cannot_be_read_to_the_end_of_its_partition_is_given_up_in_time_and
 
     monkeypatch.setattr(time, "time", lambda: real() + shift)
     asyncio.run(follow())
+
+
+def test_what_waits_for_its_turn_in_a_sequence_is_not_given_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, shift = time.time, 0.0
+
+    def folder() -> str:
+        return time.strftime("%Y/%m/%d/%H/", time.gmtime(time.time()))
+
+    async def follow() -> None:
+        nonlocal shift
+        keys = [f"{folder()}{name}" for name in ("app-1.log", "app-2.log")]
+        for key in keys:
+            world.append(key, b"0\n")
+        held = world.sink.held = asyncio.Event()
+        group = world.group("%Y/%m/%d/%H/*", look_back=1800.0, keep_checkpoints=0.2, sequence=True, poll_max=0.06)
+        async with world.follow(group) as fleet:
+            await world.until(lambda: world.sink.waiting == 1)
+            shift = 2 * 3600.0
+            await world.until(lambda: len(fleet._leaving) == 2)
+            closed = time.monotonic()
+            await world.until(lambda: time.monotonic() > closed + 0.5)
+            assert world.observer.released["failed"] == 0
+            world.sink.held = None
+            held.set()
+            for key in keys:
+                await world.shows(key, b"0\n")
+            await world.until(lambda: world.observer.released["old"] == 2)
+        assert world.observer.released["failed"] == 0
+
+    monkeypatch.setattr(time, "time", lambda: real() + shift)
+    asyncio.run(follow())
