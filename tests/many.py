@@ -38,13 +38,15 @@ def key(number: int) -> str:
 class Many:
     """The buckets of that service, each with the objects ``0000000.log``, ``0000001.log`` and so on, `count` of them.
 
-    `asked`: requests so far, by LIST and GET; others are refused. `count` may change at any moment.
+    A listing with a prefix is empty. `count` may change at any moment. `asked`: requests so far, by LIST, HEAD and GET.
+    `repeats`: each page of a listing names itself as the next one.
     """
 
     def __init__(self, count: int) -> None:
         self.count = count
         self.asked: Counter[str] = Counter()
         self.port = 0
+        self.repeats = False
         self.connections: set[asyncio.Transport] = set()
         self.most_connections = 0
 
@@ -59,34 +61,36 @@ class Many:
         query = parse_qs(target.query)
         if "list-type" in query:
             self.asked["LIST"] += 1
-            return self._page(int(query.get("continuation-token", ["0"])[0]))
-        if not head.startswith("GET ") or (span := re.search(r"(?i)^range: *bytes=(\d+)-", head, re.MULTILINE)) is None:
+            return self._page(int(query.get("continuation-token", ["0"])[0]), 0 if "prefix" in query else self.count)
+        method = head.partition(" ")[0]
+        self.asked[method] += 1
+        if method == "HEAD":
+            return _object(0, len(TEXT), whole=True).removesuffix(TEXT)
+        span = re.search(r"(?i)^range: *bytes=(\d+)-(\d*)", head, re.MULTILINE)
+        if span is None:
             return _answer("400 Bad Request", b"")
-        self.asked["GET"] += 1
-        return _object(int(span[1]))
+        return _object(int(span[1]), min(int(span[2] or sys.maxsize) + 1, len(TEXT)))
 
-    def _page(self, first: int) -> bytes:
-        end = min(first + PAGE, self.count)
+    def _page(self, first: int, count: int) -> bytes:
+        end = min(first + PAGE, count)
         more = "<IsTruncated>false</IsTruncated>"
-        if end < self.count:
-            more = f"<IsTruncated>true</IsTruncated><NextContinuationToken>{end}</NextContinuationToken>"
+        if end < count:
+            token = first if self.repeats else end
+            more = f"<IsTruncated>true</IsTruncated><NextContinuationToken>{token}</NextContinuationToken>"
         rows = "".join(map(_ROW, range(first, end)))
         text = f'<?xml version="1.0" encoding="UTF-8"?>\n<ListBucketResult>{rows}{more}</ListBucketResult>'
         return _answer("200 OK", text.encode(), "Content-Type: application/xml")
 
 
-def _object(start: int) -> bytes:
-    facts = (
-        f'ETag: "{ETAG}"',
-        f"Last-Modified: {_DATE}",
-        "x-oss-object-type: Appendable",
-        f"x-oss-hash-crc64ecma: {_CRC}",
-    )
-    if start >= len(TEXT):
+def _object(start: int, end: int, *, whole: bool = False) -> bytes:
+    facts = [f'ETag: "{ETAG}"', f"Last-Modified: {_DATE}", "x-oss-object-type: Appendable"]
+    facts.append(f"x-oss-hash-crc64ecma: {_CRC}")
+    if whole:
+        return _answer("200 OK", TEXT, *facts)
+    if start >= end:
         return _answer("416 Range Not Satisfiable", b"", f"Content-Range: bytes */{len(TEXT)}", *facts)
-    return _answer(
-        "206 Partial Content", TEXT[start:], f"Content-Range: bytes {start}-{len(TEXT) - 1}/{len(TEXT)}", *facts
-    )
+    facts.append(f"Content-Range: bytes {start}-{end - 1}/{len(TEXT)}")
+    return _answer("206 Partial Content", TEXT[start:end], *facts)
 
 
 def _answer(status: str, body: bytes, *headers: str) -> bytes:

@@ -73,3 +73,24 @@ def test_a_pattern_that_matches_a_million(many: Many, tmp_path: Path) -> None:
 
     asyncio.run(run())
     assert many.asked["LIST"] <= 6
+
+
+def test_a_listing_that_repeats_its_token(many: Many, tmp_path: Path) -> None:
+    """It ends at the second page, is told, and drops nothing; when it is mended, the rest is followed."""
+    many.count, many.repeats = 2500, True
+    bench = written(tmp_path, "list_interval = 0.2\n")
+
+    async def run() -> None:
+        async with bench.running() as service:
+            await until(lambda: service.status().groups[0].listing_error)
+            await until(lambda: many.asked["GET"] == 1000)
+            listings = many.asked["LIST"]
+            await until(lambda: many.asked["LIST"] >= listings + 4)
+            status = service.status()
+            assert "a listing" in (status.groups[0].listing_error or "")
+            assert (sum(status.groups[0].objects.values()), status.ready) == (1000, False)
+            many.repeats = False
+            await until(lambda: many.asked["GET"] == 2500)
+            await until(lambda: service.status().groups[0].listing_error is None)
+
+    asyncio.run(run())

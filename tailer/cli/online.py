@@ -98,9 +98,10 @@ async def _objects(client: Client, group: GroupConfig, address: Address, turn: a
     listed = address.pattern or address.prefix
     async with turn:
         try:
-            refs = await matching_objects(_FirstPage(client), _present(address))
+            page = _FirstPage(client)
+            refs = await matching_objects(page, _present(address))
             if listed:
-                found.append(_matching(subject, len(refs)))
+                found.append(_matching(subject, len(refs), more=page.more))
             if refs:
                 found.append(await _read(client, subject, refs[0], group))
         except TailerError as error:
@@ -110,15 +111,17 @@ async def _objects(client: Client, group: GroupConfig, address: Address, turn: a
 
 
 class _FirstPage:
-    """A `Lister` of first pages, each as if it was the last."""
+    """A `Lister` of first pages, each as if it was the last. `more`: the service said of one that it is not."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self.more = False
 
     async def list_objects(
         self, bucket: str, prefix: str = "", *, delimiter: str = "", continuation_token: str | None = None
     ) -> ListPage:
         page = await self._client.list_objects(bucket, prefix, delimiter=delimiter)
+        self.more = page.next_token is not None
         return replace(page, next_token=None)
 
 
@@ -130,10 +133,11 @@ def _present(address: Address) -> Address:
     return replace(address, ref=replace(address.ref, key=key))
 
 
-def _matching(subject: str, count: int) -> Finding:
+def _matching(subject: str, count: int, *, more: bool) -> Finding:
+    page = "the first page of several" if more else "the first page"
     if not count:
-        return Finding("warning", subject, "may be listed, but none matches on the first page: none yet?")
-    return Finding("ok", subject, f"may be listed: {_counted(count, 'object')} on the first page")
+        return Finding("warning", subject, f"may be listed, but none matches on {page}{'' if more else ': none yet?'}")
+    return Finding("ok", subject, f"may be listed: {_counted(count, 'object')} on {page}")
 
 
 async def _read(client: Client, subject: str, ref: ObjectRef, group: GroupConfig) -> Finding:

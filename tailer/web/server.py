@@ -114,7 +114,8 @@ class Port:
         except OSError as error:
             await self._runner.cleanup()
             where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-            raise ConfigError(f"cannot serve on {where}: {_reason(error)}") from error
+            hint = "[server] listen says where, or false"
+            raise ConfigError(f"cannot serve on {where}: {_reason(error)}", hint=hint) from error
         return self.port
 
     @property

@@ -145,7 +145,8 @@ def test_a_port_that_is_taken_is_one_line_and_exit_status_2(world: World) -> Non
         world.write(group("web", "mirror"), listen=f'"127.0.0.1:{port}"')
         status, stderr = world.run()
     assert status == 2
-    assert stderr == f"oss-tailer: cannot serve on 127.0.0.1:{port}: Address already in use\n"
+    hint = "[server] listen says where, or false"
+    assert stderr == f"oss-tailer: cannot serve on 127.0.0.1:{port}: Address already in use ({hint})\n"
 
 
 def test_all_mistakes_of_the_file_are_said_with_exit_status_2(world: World) -> None:
@@ -171,6 +172,25 @@ sys.exit(main(["run", "nowhere.toml"]))
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "nowhere.toml" in done.stderr
+
+
+def test_a_hundred_sighups_a_second_are_a_few_reloads_and_hold_nothing_up(world: World) -> None:
+    world.append("a.log", b"one\n")
+    world.write(group("web", "mirror"))
+    process = world.start()
+    world.wait_for(lambda: world.mirrored("a.log") == b"one\n", "the first line")
+    begun = time.monotonic()
+    for number in range(150):
+        process.send_signal(signal.SIGHUP)
+        if number == 75:
+            world.append("a.log", b"two\n")
+        time.sleep(0.01)
+    world.wait_for(lambda: world.mirrored("a.log") == b"one\ntwo\n", "the second line")
+    world.wait_for(lambda: "the configuration was read again" in world.said(), "a reload")
+    reloads = world.said().count("the configuration was read again")
+    assert reloads <= 2 + 2 * (time.monotonic() - begun)
+    process.terminate()
+    assert process.wait(30) == 0
 
 
 def test_a_second_one_on_the_same_group_is_refused_with_one_line(world: World) -> None:

@@ -19,6 +19,7 @@ from tailer.local import Fault, running
 from tailer.local.keys import AccessKey
 from tests.cli.conftest import be_anybody
 from tests.leaks import SECRET, check, files_below
+from tests.many import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -176,6 +177,22 @@ def test_all_is_good(environment: OssTail, oss_check: Check) -> None:
 def test_what_is_said_of_objects(environment: OssTail, oss_check: Check, address: str, text: str) -> None:
     found = oss_check.online(GOOD.replace("oss://bucket/check/*.log", address))
     assert found[f"groups.web '{address}'"].startswith(text)
+
+
+def test_of_a_million_objects_one_page_is_looked_at(oss_check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And that this is not all is said."""
+    with serving(1_000_000) as many:
+        for name, value in many.environment().items():
+            monkeypatch.setenv(name, value)
+        found = oss_check.online(GOOD.replace("check/*.log", "**"))["groups.web 'oss://bucket/**'"]
+        assert oss_check.online(GOOD.replace("check/*.log", "*.gz"))["groups.web 'oss://bucket/*.gz'"] == (
+            "warning: may be listed, but none matches on the first page of several"
+        )
+    assert found == (
+        "ok: may be listed: 1,000 objects on the first page of several / "
+        "ok: may be read: 'oss://bucket/0000000.log' has 7 bytes"
+    )
+    assert many.asked["LIST"] == 2
 
 
 def test_the_partition_of_now_is_listed(environment: OssTail, oss_check: Check) -> None:
