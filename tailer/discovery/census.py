@@ -50,7 +50,7 @@ class Row:
 
     def __init__(self, scope: Scope, key: str, meta: ObjectMeta) -> None:
         self.key = key
-        self.first = scope.first and scope.complete_in == 0
+        self.first = scope.first and not scope.listed
         self.ignored = False
         self.type: str | None = None
         self._scope = scope
@@ -177,7 +177,7 @@ class Census(Generic[R]):
     def listed(self) -> set[str]:
         """The addresses of which everything was listed at least once."""
         found = {partitions.name for partitions in self._partitions if partitions.listed}
-        return found.union(*(scope.addresses for scope in self._lists if scope.complete_in))
+        return found.union(*(scope.addresses for scope in self._lists if scope.listed))
 
     async def take(self, now: float) -> Changes[R]:
         """Ask the service for all that can still change; `now` is in seconds since 1970. Never two at once.
@@ -252,6 +252,7 @@ class Census(Generic[R]):
                 self._changes.errors[scope.name] = error
             else:
                 scope.complete_in = self._round
+                scope.listed |= scope.name not in self._changes.errors
 
     async def _list(self, scope: Scope) -> None:
         def ask(token: str | None) -> Awaitable[ListPage]:

@@ -78,7 +78,7 @@ class Partitions:
         """Those that were listed whole in `this_round`, after their time; they are not due again."""
         whole = [moment for moment, scope in self._open.items() if scope.complete_in == this_round]
         found_all = len(whole) == len(self._open)
-        self.listed |= found_all
+        self.listed |= all(scope.listed for scope in self._open.values())
         closed = [self._open.pop(moment) for moment in whole if self._open[moment].until <= now]
         return [*closed, self.resting] if found_all else closed
 

@@ -40,8 +40,8 @@ class Scope:
 
     `flat`: only what has no further slash behind the prefix. `name` says all of it, for people and to know it again.
     `until`, seconds since 1970: when nothing in it can change any more. `complete_in`: the last round that brought
-    all of it. `first`: what its first complete round brings was there before us. `addresses`: those of the
-    configuration for which it stands.
+    all of it. `first`: what its first complete round brings was there before us. `listed`: it was, and there was room
+    for all. `addresses`: those of the configuration for which it stands.
     """
 
     scheme: str
@@ -55,6 +55,7 @@ class Scope:
     until: float = math.inf
     complete_in: int = 0
     first: bool = True
+    listed: bool = False
     absent: bool = False
     _regex: re.Pattern[str] | None = None
 

@@ -124,6 +124,30 @@ def test_a_hint_before_it_is_known_where_an_object_begins_does_not_make_it_begin
     asyncio.run(follow())
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+def test_what_there_was_no_room_for_at_first_was_there_all_the_same(world: World, restarts: bool) -> None:
+    """Of more objects than are allowed, the others begin at their end as well once more are."""
+
+    async def follow() -> None:
+        for number in range(3):
+            world.append(f"{number}.log", b"old\n")
+        enough = world.group("*.log", start="end")
+        async with world.follow(world.group("*.log", start="end", max_objects=2)) as fleet:
+            await world.until(lambda: fleet.status().listing_error)
+            await world.until(lambda: fleet._census.find(world.ref("1.log")))
+            if not restarts:
+                await fleet.apply(enough)
+                await world.until(lambda: fleet.ready)
+        async with world.follow(enough) as fleet:
+            await world.until(lambda: fleet.ready)
+            world.append("new.log", b"new\n")
+            world.append("2.log", b"new\n")
+            await world.shows("new.log", b"new\n")
+            await world.shows("2.log", b"\0\0\0\0new\n")
+
+    asyncio.run(follow())
+
+
 def test_whenever_it_is_killed_what_was_there_begins_at_its_end_and_what_came_later_at_its_beginning(
     world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
