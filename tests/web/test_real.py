@@ -82,8 +82,8 @@ def test_top_understands_what_a_service_says(bench: Bench) -> None:
     bench.write(group("web", "oss://logs/*.log"))
 
     async def main() -> list[str]:
-        async with bench.running():
-            await until(lambda: bench.mirrored("app.log") == b"one\n")
+        async with bench.running() as service:
+            await until(lambda: bench.mirrored("app.log") == b"one\n" and service.status().ready)
             status = await asyncio.to_thread(fetch, f"http://127.0.0.1:{bench.port}/status.json")
             return [line.text for line in report(status, 200, "name")]
 
