@@ -1,8 +1,9 @@
 """What `oss-tailer run` costs over `oss-local`, both as the commands that they are, appends from a third process.
 
 ``python -m benchmarks.scale grow 10000 any`` follows objects of which 1 % grow each second (``same``: always the same),
-``idle 100000`` objects that rest, ``together 1000 600`` objects that all grow, at 50 MB/s in sum for so many seconds
-(that takes 60 GB in the folder for temporary files), ``tail 1000 120`` has `tail -F` follow files with the same lines,
+``idle 100000`` objects that rest, ``many 1000000`` such objects that a server makes as they are asked for, ``together
+1000 600`` objects that all grow, at 50 MB/s in sum for so many seconds (that takes 60 GB in the folder for temporary
+files), ``tail 1000 120`` has `tail -F` follow files with the same lines,
 and ``heads 10000`` asks for each object by HEAD. Each prints lines of JSON; CPU and memory are those of the process
 that follows, as proc(5) tells.
 """
@@ -226,23 +227,47 @@ async def append(client: Client, size: int, which: str) -> None:
 
 def idle(size: int) -> dict[str, object]:
     """`start = "end"`: nothing of them is read."""
-    with oss_local() as server, tempfile.TemporaryDirectory() as folder:
+    with oss_local() as server:
         base = base_memory(server)
         with writer(server, "fill", str(size)):
             pass
-        pattern, group = "oss://bench/logs/*.log", 'start = "end"\nlist_interval = "5s"'
-        with oss_tailer(server, Path(folder), pattern, 'type = "stdout"', group, 2) as tailer:
-            cycles = "oss_tail_discovery_duration_seconds_count"
-            until(lambda: tailer.metrics()[cycles] >= 3, every=0.5)
-            before, cpu = tailer.metrics(), tailer.cpu()
-            until(lambda: tailer.metrics()[cycles] >= before[cycles] + 2, every=0.5)
-            after, used, memory = tailer.metrics(), tailer.cpu() - cpu, tailer.rss()
+        return resting(server, size, "oss://bench/logs/*.log", base)
+
+
+def many(size: int) -> dict[str, object]:
+    """The same without a store: `oss-local` would need an hour to be given a million."""
+    with made_up(size) as server:
+        return resting(server, size, "oss://bench/*.log", base_memory(server))
+
+
+def resting(server: Running, size: int, pattern: str, base: int) -> dict[str, object]:
+    begun = time.monotonic()
+    group = 'start = "end"\nlist_interval = "5s"'
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        oss_tailer(server, Path(folder), pattern, 'type = "stdout"', group, 2) as tailer,
+    ):
+        ready, cycles = time.monotonic() - begun, "oss_tail_discovery_duration_seconds_count"
+        until(lambda: tailer.metrics()[cycles] >= 3, every=0.5)
+        before, cpu = tailer.metrics(), tailer.cpu()
+        until(lambda: tailer.metrics()[cycles] >= before[cycles] + 2, every=0.5)
+        after, used, memory = tailer.metrics(), tailer.cpu() - cpu, tailer.rss()
     made = after - before
     return {
         "objects": size, "cpu_per_cycle": used / made[cycles], "requests": made["oss_tail_requests_total"],
-        "seconds_per_cycle": made["oss_tail_discovery_duration_seconds_sum"] / made[cycles],
+        "seconds_per_cycle": made["oss_tail_discovery_duration_seconds_sum"] / made[cycles], "ready_after": ready,
         "base_mib": base / 2**20, "bytes_per_object": (memory - base) / size,
     }  # fmt: skip
+
+
+@contextlib.contextmanager
+def made_up(size: int) -> Iterator[Running]:
+    """A server of so many objects, as a process of its own; it ends with its standard input."""
+    command = [sys.executable, "-m", "tests.many", str(size)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        keys = {"OSS_REGION": "cn-local", "OSS_ACCESS_KEY_ID": "any", "OSS_ACCESS_KEY_SECRET": "any"}
+        yield Running(process.pid, {**keys, "OSS_ENDPOINT": process.stdout.readline().strip()})
 
 
 # --- all grow
@@ -405,6 +430,8 @@ def main(arguments: list[str]) -> None:
         case ["idle", *sizes]:
             for size in sizes:
                 print(json.dumps(idle(int(size))), flush=True)
+        case ["many", size]:
+            print(json.dumps(many(int(size))))
         case ["together", size, seconds]:
             print(json.dumps(together(int(size), int(seconds))))
         case ["tail", size, seconds]:
