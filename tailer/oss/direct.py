@@ -335,7 +335,9 @@ class _Connection(asyncio.BufferedProtocol):
 
     def abort(self) -> None:
         """Give it up at once."""
-        self._transport.abort()
+        # asyncio's own abort fails where the last of what was to be sent left with the end of the connection.
+        if not self.closed.done():
+            self._transport.abort()
 
     def write(self, data: bytes | memoryview) -> None:
         """Send `data`, or keep it until it can be sent."""

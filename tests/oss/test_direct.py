@@ -1,13 +1,16 @@
 """What only our own HTTP has to decide: framing of answers, the life of connections, memory used again."""
 
 import asyncio
+import socket
+import threading
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tailer import errors
-from tailer.oss.direct import _Buffers, _Head
+from tailer.oss.direct import DirectTransport, _Buffers, _Head
 from tailer.oss.transport import Timeouts, open_transport
 
 
@@ -223,6 +226,44 @@ def test_a_refusal_before_the_end_of_an_upload_is_heard(wire):
             return said
 
     assert asyncio.run(main()) == (413, b"too much")
+
+
+def test_an_end_while_the_last_of_an_upload_leaves_is_a_lost_connection():
+    """The loop sees both at once: that nobody will answer, and that there is room for all that was left to send."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    is_stuck, is_drained = threading.Event(), threading.Event()
+
+    def drain():
+        connection, _ = listener.accept()
+        is_stuck.wait(30)
+        connection.shutdown(socket.SHUT_WR)
+        connection.settimeout(0.5)
+        with suppress(TimeoutError):
+            while connection.recv(1 << 20):
+                pass
+        is_drained.set()
+        connection.recv(1)
+        connection.close()
+
+    async def main():
+        transport = DirectTransport(Timeouts(5, 5))
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        sending = asyncio.create_task(transport.open("POST", url, {}, bytes(64 << 20)).__aenter__())
+        while not any(one._transport.get_write_buffer_size() for one in transport._open):  # noqa: ASYNC110 - has no event
+            await asyncio.sleep(0)
+        is_stuck.set()
+        is_drained.wait(30)
+        try:
+            with pytest.raises(errors.ConnectionLost):
+                await sending
+        finally:
+            await transport.aclose()
+
+    with listener:
+        server = threading.Thread(target=drain)
+        server.start()
+        asyncio.run(main())
+        server.join()
 
 
 # --- memory
