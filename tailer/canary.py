@@ -333,7 +333,10 @@ class Canary:
 
     async def _write_records(self, out: Appender) -> None:
         size, due = self._options.size, time.monotonic()
-        while not self._over.is_set() and out.position.offset + size <= self._options.roll:
+        # One at least, however late it came to this: of no record nothing can be said.
+        while not (self._over.is_set() and self.audit.counts["appended"]) and (
+            out.position.offset + size <= self._options.roll
+        ):
             self.audit.give_up(time.monotonic())
             if self.audit.under_way < _MOST_UNDER_WAY:
                 await out.append(self.audit.make(size, time.monotonic()))

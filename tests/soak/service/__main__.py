@@ -129,6 +129,7 @@ class Soak:
 
     def _torment(self) -> None:
         options = self._options
+        wait_until(self._steady.has_begun)  # else a busy machine measures its start
         began = time.monotonic()
         faults, restarts = Clock(0.0, _FAULTS_CHANGE), Clock(options.restart / 2, options.restart)
         reloads, samples, progress = Clock(5.0, options.reload), Clock(0.0, options.sample), Clock(0.0, _PROGRESS)

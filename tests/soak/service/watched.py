@@ -82,7 +82,7 @@ class Service(Consumer):
             self.configure(posted=some)
         elif change == 2:
             self.configure(posted=None)
-        elif change == 3 and self._has_begun():  # one that is starting would end by it
+        elif change == 3 and self.has_begun():  # one that is starting would end by it
             self._put('checkpoint = "state.db"\n[groups.mirrors]\nsink = "nowhere"\n')
             self._has_mistakes = True
         else:
@@ -99,16 +99,16 @@ class Service(Consumer):
 
     def hang_up(self) -> None:
         """SIGHUP, many times. One that does not listen for signals yet would be ended by them, as by default."""
-        if self._has_begun():
+        if self.has_begun():
             for _ in range(_HASTY):
                 self.life.process.send_signal(signal.SIGHUP)
 
-    def _has_begun(self) -> bool:
+    def has_begun(self) -> bool:
         return "msg=started" in self.life.stderr.read_text(errors="replace")
 
     def measure(self) -> None:
         """Take a sample of the process, and ask it how it is, once it has begun: until then it can only grow."""
-        if not self._has_begun():
+        if not self.has_begun():
             return
         pid = self.pid
         with suppress(OSError):
