@@ -40,13 +40,18 @@ _COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".Z")
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A file that was sent to its end: `length` bytes, which took the object's CRC-64 from `before` to `after`."""
+    """A file that is not to be sent again: its first `length` bytes take a CRC-64 from `before` to `after`.
+
+    It was sent to its end, or is a copy of what was. `is_older`: it was there before anything was sent, and `length`
+    is that of its head.
+    """
 
     device: int
     inode: int
     length: int
     before: int
     after: int
+    is_older: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +69,11 @@ class Mark:
     sent: tuple[Sent, ...] = ()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _File:
-    """An open file of which `at` bytes were read."""
+    """An open file of which `at` bytes were read, and the name that it had when it was opened."""
 
+    path: Path
     descriptor: int
     status: os.stat_result
     at: int = 0
@@ -93,17 +99,30 @@ class _File:
         last = os.pread(self.descriptor, len(self.last), self.at - len(self.last))
         return (first, last) == (self.first, self.last)
 
+    def was_truncated(self) -> bool:
+        """Whether it was since it was opened, as far as that can be seen."""
+        return os.fstat(self.descriptor).st_size < self.status.st_size or not self.is_intact()
+
     def is_same(self, other: _File) -> bool:
         return os.path.samestat(self.status, other.status)
 
+    def is_of(self, mark: Mark) -> bool:
+        return (self.status.st_dev, self.status.st_ino) == (mark.device, mark.inode)
+
     def begins_with(self, other: _File) -> bool:
         """Whether it has all that `other` has, at its beginning."""
-        at = 0
-        while data := os.pread(other.descriptor, _CHUNK, at):
+        at, size = 0, _WINDOW  # most differ in their first bytes
+        while data := os.pread(other.descriptor, size, at):
             if os.pread(self.descriptor, len(data), at) != data:
                 return False
-            at += len(data)
+            at, size = at + len(data), _CHUNK
         return True
+
+    def began_with(self, other: _File) -> bool:
+        """`begins_with` for what was read. After a truncation no more of that is known than its first bytes."""
+        if self.is_intact():
+            return self.begins_with(other)
+        return other.status.st_size <= self.at and self.first.startswith(os.pread(other.descriptor, _WINDOW, 0))
 
     def is_at(self, path: Path) -> bool:
         status = path.stat()
@@ -113,8 +132,8 @@ class _File:
 class FileFollower:
     """Follows what `path` names, as ``tail -F`` does, and finds again what was rotated away.
 
-    `on_note` is told of what a person should know. `linger`: a renamed file counts as finished when its
-    successor has bytes and it got none for so many seconds.
+    `on_note` is told of what a person should know. `linger`: a renamed file counts as finished when for so many
+    seconds its successor had bytes and it got none.
     """
 
     def __init__(
@@ -138,8 +157,9 @@ class FileFollower:
         self._finished_at = 0
         self._compressed: set[Path] = set()
         self._late: set[Sent] = set()
+        self._copies: set[tuple[int, int]] = set()
         self._position = Position()
-        self._grown_at = clock()
+        self._quiet_since: float | None = None  # when it was first seen that it may be finished
         self._said = ""
         self._is_live = False
 
@@ -151,7 +171,7 @@ class FileFollower:
         be found (not with `skip_lost`), and OSError for what is no regular file or cannot be read.
         """
         self._position = end
-        if self._path.exists():
+        with suppress(FileNotFoundError):
             os.close(_open(self._path).descriptor)
         if mark is None:
             self._resume_without(end)
@@ -181,7 +201,7 @@ class FileFollower:
         if data:
             self._file.took(data)
             self._position = _behind(self._position, data)
-            self._grown_at = self._clock()
+            self._quiet_since = None
             return data
         if self._is_finished(self._file):
             self._finish(self._file)
@@ -189,10 +209,19 @@ class FileFollower:
         return None
 
     def close(self) -> None:
-        """Close the file."""
+        """Close all files."""
+        self._let_go()
+        self._line_up([])
+
+    def _let_go(self) -> None:
         if self._file is not None:
             os.close(self._file.descriptor)
             self._file = None
+
+    def _line_up(self, queue: list[_File]) -> None:
+        """These come next, and nothing else."""
+        _close_all(self._queue)
+        self._queue = queue
 
     # --- where to go on
 
@@ -218,10 +247,11 @@ class FileFollower:
             return
         with suppress(FileNotFoundError):
             file = _open(self._path)
+            file.resume(end.offset)
             if _has(file.descriptor, end.offset, 0, end.crc64):
-                file.resume(end.offset)
                 self._file = file
-                self._mark = _mark(file, Position(), ())
+                self._sent = self._older(file)
+                self._mark = _mark(file, Position(), self._sent)
                 return
             os.close(file.descriptor)
         raise _conflict(
@@ -231,41 +261,63 @@ class FileFollower:
     def _resume_at_beginning(self, mark: Mark) -> None:
         """Nothing of the file was sent. It, or its copy, is the first of those that were written to since."""
         length, crc = mark.head
-        queue = self._newer(mark, with_marked=True)
-        if length and not any(_has(file.descriptor, length, 0, crc) for file in queue):
+        for _ in range(2):  # it may be truncated, and its copy completed, during the first look
+            queue = self._newer(mark, with_marked=True)
+            if not length or any(_has(file.descriptor, length, 0, crc) for file in queue):
+                break
             _close_all(queue)
+        else:
             self._give_up(f"no file beside {self._path}, nor itself, begins as it did: it was removed or truncated")
             return
-        self._queue = queue
+        if not any(file.is_of(mark) for file in queue):
+            self._note(f"what {self._path} was when it was begun is not there: what it had, if anything, is lost")
+        self._line_up(queue)
 
-    def _find(self, mark: Mark, length: int, end: Position) -> _File | None:
-        """The file of the mark, by its inode or as a copy, proven to have what the object has of it."""
+    def _find(self, mark: Mark, length: int, end: Position, *, truncated: _File | None = None) -> _File | None:
+        """The file of the mark, renamed or as a copy, proven to have what the object has of it."""
         files = self._files()
-        try:
-            for file in reversed(files):
-                same = (file.status.st_dev, file.status.st_ino) == (mark.device, mark.inode)
-                newer = file.status.st_mtime_ns >= mark.began and not self._was_sent(file)
-                if (same or newer) and _is_of(mark, file, length, end):
-                    files.remove(file)
-                    file.resume(length)
-                    file.is_copy = not same
-                    return file
-        finally:
+        others = [file for file in files if truncated is None or not file.is_same(truncated)]
+        fitting = [file for file in others if self._may_be(mark, file) and _is_of(mark, file, length, end)]
+        found = self._original(mark, fitting)
+        if files and files[-1].is_followed and files[-1].was_truncated():  # meanwhile: all of that is in doubt
             _close_all(files)
+            return self._find(mark, length, end, truncated=truncated)
+        _close_all(file for file in files if file is not found)
+        if found is not None:
+            found.is_copy = not found.is_of(mark)
+            if truncated is None and not any(file.is_of(mark) for file in files):
+                self._note(
+                    f"the file that was being sent is not there any more: going on in {found.path}, which begins with "
+                    f"the {length} bytes that were sent of it"
+                )
+        return found
+
+    def _may_be(self, mark: Mark, file: _File) -> bool:
+        return file.is_of(mark) or (file.status.st_mtime_ns >= mark.began and not self._was_sent(file))
+
+    def _original(self, mark: Mark, files: list[_File]) -> _File | None:
+        """Of files that begin alike the oldest one: behind it the file was truncated. But one of which a later one has
+        all is a copy, made by somebody or being made."""
+        for number, file in enumerate(files):
+            other = next((other for other in files[number + 1 :] if other.begins_with(file)), None)
+            if other is None or file.is_of(mark):
+                return file
+            self._say_copy(file, other if other.is_followed else None)
         return None
 
     def _find_copy(self, file: _File) -> None:
         """The file was truncated: go on in the copy that was made of it, or, if there is none, at its beginning."""
         assert self._mark is not None  # since a file was begun
-        self.close()
         length = self._position.offset - self._mark.start.offset
-        self._file = self._find(replace(self._mark, inode=-1), length, self._position)
-        if self._file is None:
+        copy = self._find(replace(self._mark, inode=-1), length, self._position, truncated=file)
+        if copy is None:
             self._note(
                 f"{self._path}: file truncated, and there is no copy of it: what it had behind byte {length}, if "
                 "anything, is lost"
             )
-            self._queue = self._newer(self._mark, finished=file)
+            self._line_up(self._newer(self._mark, finished=file))
+        self._let_go()
+        self._file = copy
 
     def _is_overtaken(self, file: _File, data: bytes) -> bool:
         """Whether it was copied and truncated before any of it was read: then the copy comes first."""
@@ -275,11 +327,12 @@ class FileFollower:
             return False
         file.status = status
         queue = self._newer(self._mark, with_marked=True)
-        if queue and queue[0].is_same(file):
+        # First of all, or not there any more: removed or moved, it is read all the same.
+        if not any(other.is_same(file) for other in queue[1:]):
             _close_all(queue)
             return False
-        self.close()
-        self._queue = queue
+        self._let_go()
+        self._line_up(queue)
         return True
 
     def _give_up(self, what: str) -> None:
@@ -287,22 +340,39 @@ class FileFollower:
         if not self._skip_lost:
             raise SourceLost(what, hint="--skip-lost goes on without it")
         self._note(f"{what}: going on with what is there")
-        self._queue = self._newer(self._mark, with_marked=True)
+        self._line_up(self._newer(self._mark, with_marked=True))
 
     # --- from one file to the next
 
     def _is_finished(self, file: _File) -> bool:
         """Whether another file stands in its place, and it gets no more bytes."""
-        if self._queue:
-            return True
         try:
-            if file.is_at(self._path):
-                return False
-            waited = self._clock() - self._grown_at >= self._linger
-            return file.is_copy or (waited and self._path.stat().st_size > 0)
+            has_successor = self._has_successor(file)
         except OSError as error:
             self._say_waiting(error)
             return False
+        if file.is_copy:
+            return has_successor is not None
+        if not has_successor:
+            self._quiet_since = None
+            return False
+        if self._quiet_since is None:
+            self._quiet_since = self._clock()
+        return self._is_long_past(file) or self._clock() - self._quiet_since >= self._linger
+
+    def _has_successor(self, file: _File) -> bool | None:
+        """Whether what comes next has bytes; None when `file` is in its place. Raises OSError when nothing is there."""
+        if self._queue:
+            next_ = self._queue[0]
+            return os.fstat(next_.descriptor).st_size > 0 or not next_.is_at(self._path)
+        return None if file.is_at(self._path) else self._path.stat().st_size > 0
+
+    def _is_long_past(self, file: _File) -> bool:
+        """Whether its successor was rotated away, too, and got bytes when it got none any more."""
+        if len(self._queue) < 2:
+            return False
+        quiet = self._queue[0].status.st_mtime_ns - os.fstat(file.descriptor).st_mtime_ns
+        return quiet >= self._linger * 10**9
 
     def _finish(self, file: _File) -> None:
         assert self._mark is not None  # since a file was begun
@@ -310,29 +380,45 @@ class FileFollower:
         status = os.fstat(file.descriptor)
         if file.at:
             before = self._mark.start.crc64 or 0
-            one = Sent(status.st_dev, status.st_ino, file.at, before, self._position.crc64)
-            self._sent = (*self._sent, one)[-_REMEMBERED:]
+            self._remember(Sent(status.st_dev, status.st_ino, file.at, before, self._position.crc64))
         self._finished_at = status.st_mtime_ns
-        self._queue = self._queue or self._newer(self._mark, finished=file)
-        self.close()
+        if not self._queue:
+            self._line_up(self._newer(self._mark, finished=file))
+        self._let_go()
+
+    def _remember(self, *sent: Sent) -> None:
+        self._sent = (*self._sent, *sent)[-_REMEMBERED:]
 
     def _begin_next(self) -> Mark | None:
         if not self._queue:
-            self._queue = self._first() if self._mark is None else self._newer(self._mark)
+            self._line_up(self._first() if self._mark is None else self._newer(self._mark))
         if not self._queue:
             return None
         self._said = ""
         self._file = self._queue.pop(0)
-        self._grown_at = self._clock()
+        if not self._file.is_followed:
+            self._note(f"{self._file.path} was rotated away meanwhile: sending it first")
+        self._quiet_since = None
         self._mark = _mark(self._file, self._position, self._sent)
         return self._mark
 
     def _first(self) -> list[_File]:
         try:
-            return [_open(self._path)]
+            file = _open(self._path)
         except OSError as error:
             self._say_waiting(error)
             return []
+        file.is_followed = True
+        self._sent = self._older(file)
+        return [file]
+
+    def _older(self, first: _File) -> tuple[Sent, ...]:
+        """What was rotated away before anything was sent: none of that is ours, whatever becomes of it."""
+        files = self._files()
+        try:
+            return tuple(_head_of(file) for file in files if not file.is_same(first))[-_REMEMBERED:]
+        finally:
+            _close_all(files)
 
     def _say_waiting(self, error: OSError) -> None:
         if (words := f"cannot open {self._path}: {error.strerror}; waiting for it") != self._said:
@@ -347,27 +433,46 @@ class FileFollower:
         """
         files = self._files()
         here = files.pop() if files and files[-1].is_followed else None
-        found, others = list[_File](), list[_File]()
-        for file in files:
-            is_marked = (file.status.st_dev, file.status.st_ino) == (mark.device, mark.inode)
-            is_newer = (with_marked and is_marked) or self._is_newer(file, mark.began - with_marked, finished)
-            # Being copied, or copied and not yet truncated, the followed file is whole, and its copy perhaps not.
-            is_copy = is_newer and here is not None and here.begins_with(file)
-            (found if is_newer and not is_copy else others).append(file)
-        _close_all(others)
+        # One that is the followed one by another name: that is a link.
+        away = [file for file in files if here is None or not file.is_same(here)]
+        newer = [file for file in away if (with_marked and file.is_of(mark)) or self._is_newer(file, mark.began)]
+        found = list[_File]()
+        for number, file in enumerate(newer):
+            others = [*found, *newer[number + 1 :]]
+            if file.is_of(mark) or not self._is_copy(file, others, here, finished):
+                found.append(file)
+        _close_all(file for file in files if file not in found)
         return found if here is None else [*found, here]
 
-    def _is_newer(self, file: _File, than: int, finished: _File | None) -> bool:
-        if file.status.st_mtime_ns <= than or not file.status.st_size or self._was_sent(file):
-            return False
-        head = os.pread(file.descriptor, _WINDOW, 0)
-        if finished is not None and file.status.st_size <= finished.at and finished.first.startswith(head):
+    def _is_newer(self, file: _File, than: int) -> bool:
+        """Times have the resolution of the kernel's clock tick: what has the same one may well be newer."""
+        return file.status.st_mtime_ns >= than and file.status.st_size > 0 and not self._was_sent(file)
+
+    def _is_copy(self, file: _File, others: list[_File], here: _File | None, finished: _File | None) -> bool:
+        """Whether another one has all of it, at its beginning."""
+        # Being copied, or copied and not yet truncated, the followed file is whole, and its copy perhaps not.
+        if here is not None and here.begins_with(file):
+            self._say_copy(file, here)
+            return True
+        of_finished = finished is not None and not file.is_same(finished) and finished.began_with(file)
+        if of_finished or any(other.begins_with(file) for other in others):
+            self._say_copy(file, None)
+            self._remember(_all_of(file))
+            return True
+        return False
+
+    def _say_copy(self, file: _File, original: _File | None) -> None:
+        """Unless it was written to as late as its `original` that is followed: that is being rotated now, and all
+        as it should be."""
+        if original is not None and file.status.st_mtime_ns >= original.status.st_mtime_ns:
+            return
+        key = (file.status.st_dev, file.status.st_ino)
+        if key not in self._copies:
+            self._copies.add(key)
             self._note(
-                f"beside {self._path} are {file.status.st_size} bytes more, which begin like those before: "
+                f"{file.path} has {file.status.st_size} bytes, with which another one begins, too: "
                 "taken for a copy, and not sent"
             )
-            return False
-        return True
 
     def _files(self) -> list[_File]:
         """The followed file and those that rotation made of it, open; oldest first, the followed one last.
@@ -401,7 +506,8 @@ class FileFollower:
     def _listed(self) -> dict[Path, tuple[int, int]]:
         """The followed file and its relatives: app.log.1, app.log-20260102, app-2026.log; with device and inode."""
         stem, suffix = re.escape(self._path.stem), re.escape(self._path.suffix)
-        pattern = re.compile(rf"{re.escape(self._path.name)}({_ROTATED})?|{stem}{_ROTATED}{suffix}")
+        packed = "|".join(map(re.escape, _COMPRESSED))
+        pattern = re.compile(rf"{re.escape(self._path.name)}({_ROTATED})?|{stem}{_ROTATED}{suffix}({packed})?")
         found = {}
         for path in self._path.parent.iterdir():
             if pattern.fullmatch(path.name):
@@ -430,7 +536,7 @@ class FileFollower:
         for one in self._sent:
             same = (one.device, one.inode) == (file.status.st_dev, file.status.st_ino)
             if same and _has(file.descriptor, one.length, one.before, one.after):
-                if file.status.st_size > one.length and one not in self._late:
+                if file.status.st_size > one.length and one not in self._late and not one.is_older:
                     self._late.add(one)
                     self._note(
                         f"{file.status.st_size - one.length} bytes were added to what {self._path} was before, "
@@ -451,7 +557,7 @@ def _open(path: Path) -> _File:
         os.close(descriptor)
         is_folder = stat.S_ISDIR(status.st_mode)
         raise IsADirectoryError(21, "Is a directory") if is_folder else OSError(22, "Not a regular file")
-    return _File(descriptor, status)
+    return _File(path, descriptor, status)
 
 
 def _has(descriptor: int, length: int, before: int, after: int | None) -> bool:
@@ -466,8 +572,12 @@ def _has(descriptor: int, length: int, before: int, after: int | None) -> bool:
 
 
 def _is_of(mark: Mark, file: _File, length: int, end: Position) -> bool:
-    """Whether it begins as the file of the mark did, and its first `length` bytes lead to `end`."""
+    """Whether it begins as the file of the mark did, and its first `length` bytes, which then count as read, lead to
+    `end`."""
     head, crc = mark.head
+    if file.status.st_size < length:
+        return False
+    file.resume(length)  # before the proof: from then on a truncation is seen
     return _has(file.descriptor, head, 0, crc) and _has(file.descriptor, length, mark.start.crc64 or 0, end.crc64)
 
 
@@ -476,10 +586,22 @@ def _close_all(files: Iterable[_File]) -> None:
         os.close(file.descriptor)
 
 
-def _age(path: Path, status: os.stat_result) -> tuple[int, int]:
-    """Sorts by the time of the last change, and where that is the same app.log.2 before app.log.1."""
-    number = re.search(r"[.-](\d{1,4})$", path.name)
-    return status.st_mtime_ns, -int(number[1]) if number else 0
+def _age(path: Path, status: os.stat_result) -> tuple[int, int, str]:
+    """Sorts by the time of the last change; where that is the same app.log.2 before app.log.1, and dates as dates."""
+    number = re.search(r"[.-](\d{1,3})$", path.name)
+    return status.st_mtime_ns, -int(number[1]) if number else 0, path.name
+
+
+def _head_of(file: _File) -> Sent:
+    head = os.pread(file.descriptor, _WINDOW, 0)
+    return Sent(file.status.st_dev, file.status.st_ino, len(head), 0, crc64.update(head), is_older=True)
+
+
+def _all_of(file: _File) -> Sent:
+    length, crc = 0, 0
+    while data := os.pread(file.descriptor, _CHUNK, length):
+        length, crc = length + len(data), crc64.update(data, crc)
+    return Sent(file.status.st_dev, file.status.st_ino, length, 0, crc)
 
 
 def _mark(file: _File, start: Position, sent: tuple[Sent, ...]) -> Mark:
