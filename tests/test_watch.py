@@ -41,16 +41,19 @@ class Reader:
         """All that comes until there is nothing, long after the last change."""
         quiet = 0
         while quiet < 3:
-            news = self.follower.poll()
-            if isinstance(news, Mark):
-                assert news.start == Position(len(self.object), crc64.update(self.object))
-                self.mark = news
-            elif news is not None:
-                self.object += news
-            else:
-                self.now += 1
-                quiet += 1
+            quiet = 0 if self.look() else quiet + 1
+            self.now += 1
         return self.object
+
+    def look(self) -> bool:
+        """Whether there is something."""
+        news = self.follower.poll()
+        if isinstance(news, Mark):
+            assert news.start == Position(len(self.object), crc64.update(self.object))
+            self.mark = news
+        elif news is not None:
+            self.object += news
+        return news is not None
 
 
 def add(path: Path, data: bytes) -> None:
@@ -195,6 +198,163 @@ def test_a_copy_that_somebody_made_is_not_sent_again(reader: Reader, log: Path) 
     add(log, b"four\n")
     assert reader.read() == b"one\ntwo\nthree\nfour\n"
     assert any("taken for a copy" in note for note in reader.notes)
+
+
+BANNER = b"# the same at the beginning of each file\n" * 50
+
+
+def test_a_renamed_file_is_read_on_for_a_while_though_its_successor_waits(log: Path) -> None:
+    add(log, b"one\n")
+    reader = Reader(log)
+    assert reader.read() == b"one\n"
+    rename(log)
+    add(log, b"two\n")
+    rename(log)
+    add(log, b"four\n")
+    reader.restart()
+    while reader.object != b"one\ntwo\n":
+        reader.look()
+        reader.now += 0.1
+    assert not reader.look()
+    add(log.with_name("app.log.1"), b"three\n")  # by one that has it open
+    assert reader.read() == b"one\ntwo\nthree\nfour\n"
+
+
+def test_half_a_second_begins_when_the_successor_has_bytes(reader: Reader, log: Path) -> None:
+    reader.now += 100  # nobody looked
+    rename(log)
+    add(log, b"four\n")
+    reader.look()
+    add(log.with_name("app.log.1"), b"three\n")
+    assert reader.read() == b"one\ntwo\nthree\nfour\n"
+
+
+@pytest.mark.parametrize("naming", ["app.log.{}", "app.log-2026010{}", "app-2026010{}.log"])
+def test_files_of_the_same_time_are_all_sent_in_order(reader: Reader, log: Path, naming: str) -> None:
+    assert reader.mark is not None
+    for number in range(1, 6):
+        if "-" not in naming:
+            make_room(log)
+        log.rename(log.with_name(naming.format(number if "-" in naming else 1)))
+        log.write_bytes(b"line %d\n" % number)
+    for path in log.parent.iterdir():
+        os.utime(path, ns=(reader.mark.began, reader.mark.began))
+    reader.restart()
+    assert reader.read() == b"one\ntwo\n" + b"".join(b"line %d\n" % number for number in range(1, 6))
+
+
+@pytest.mark.parametrize("rotate", [rename, copy_and_truncate])
+@pytest.mark.parametrize("lost", [0, 100, 1500, 3000])
+def test_files_that_begin_alike_are_told_apart(log: Path, rotate, lost: int) -> None:  # type: ignore[no-untyped-def]
+    expected = BANNER + b"a long line of the first file, longer than all that come behind it\n"
+    add(log, expected)
+    reader = Reader(log)
+    assert reader.read() == expected
+    for number in range(4):
+        rotate(log)
+        add(log, data := BANNER + b"%d\n" % number)
+        expected += data
+    reader.restart(lost=lost % len(reader.object))
+    assert reader.read() == expected
+    assert not any("copy" in note for note in reader.notes)
+
+
+def test_one_that_has_no_more_than_the_others_begin_with_is_told(log: Path) -> None:
+    add(log, BANNER + b"one\n")
+    reader = Reader(log)
+    reader.read()
+    rename(log)
+    add(log, BANNER)
+    rename(log)
+    add(log, BANNER + b"two\n")
+    assert reader.read() == BANNER + b"one\n" + BANNER + b"two\n"
+    assert [note for note in reader.notes if "app.log.1 has 2050 bytes" in note and "taken for a copy" in note]
+
+
+def test_copies_that_somebody_made_of_what_waits_are_not_sent(reader: Reader, log: Path) -> None:
+    for number in range(3):
+        rename(log)
+        add(log, b"line %d\n" % number)
+        shutil.copyfile(log, copy := log.with_name(f"app.log-{number}"))
+        tick(copy)
+        add(log, b"then %d\n" % number)
+    reader.restart()
+    assert reader.read() == b"one\ntwo\n" + b"".join(b"line %d\nthen %d\n" % (number, number) for number in range(3))
+    assert len([note for note in reader.notes if "taken for a copy" in note]) == 3
+
+
+def test_what_was_rotated_away_before_the_first_start_is_never_sent(log: Path) -> None:
+    add(log, b"")
+    add(old := log.with_name("app.log.1"), b"old\n")
+    reader = Reader(log)
+    reader.read()
+    add(old, b"late\n")
+    add(log, b"one\n")
+    assert reader.read() == b"one\n"
+    rename(log)
+    add(log.with_name("app.log.2"), b"later\n")
+    add(log, b"two\n")
+    reader.restart()
+    assert reader.read() == b"one\ntwo\n"
+
+
+@pytest.mark.parametrize("is_removed", [True, False])
+def test_one_that_went_away_before_its_first_byte_was_read_is_read(reader: Reader, log: Path, is_removed: bool) -> None:
+    rename(log)
+    add(log, b"three\n")
+    while reader.mark is None or reader.mark.start.offset == 0:
+        reader.look()
+        reader.now += 1
+    log.unlink() if is_removed else log.rename(log.with_name("elsewhere"))
+    add(log, b"four\n")
+    assert reader.read() == b"one\ntwo\nthree\nfour\n"
+
+
+def test_a_link_to_the_present_file_is_followed_from_file_to_file(tmp_path: Path) -> None:
+    link = tmp_path / "app.log"
+    for day in range(1, 4):
+        add(tmp_path / f"app-2026010{day}.log", b"day %d\n" % day)
+        link.unlink(missing_ok=True)
+        link.symlink_to(f"app-2026010{day}.log")
+        if day == 1:
+            reader = Reader(link)
+        reader.read()
+    assert reader.object == b"day 1\nday 2\nday 3\n"
+    assert not any("taken for a copy" in note for note in reader.notes)
+
+
+@pytest.mark.parametrize("name", ["app.log-20260102.gz", "app-20260102.log.gz", "app.2026-01-02.log.zst"])
+def test_one_in_between_that_was_compressed_is_an_error_under_each_name(reader: Reader, log: Path, name: str) -> None:
+    rename(log)
+    add(packed := log.with_name(name), b"in between, compressed")
+    add(log, b"four\n")
+    with pytest.raises(SourceLost, match="compressed"):
+        reader.restart()
+    assert packed.exists()
+
+
+def test_another_file_that_begins_with_what_was_sent_is_gone_on_with_and_it_is_said(log: Path) -> None:
+    add(log, BANNER)
+    reader = Reader(log)
+    reader.read()
+    add(log, b"never seen\n")
+    log.rename(log.with_name("elsewhere"))
+    add(log, BANNER + b"two\n")
+    reader.restart()
+    assert reader.read() == BANNER + b"two\n"
+    assert any("not there any more: going on in" in note for note in reader.notes)
+
+
+def test_one_that_was_empty_when_it_was_begun_and_is_not_there_any_more_is_said(log: Path) -> None:
+    log.touch()
+    reader = Reader(log)
+    reader.look()
+    add(log, b"never seen\n")
+    log.rename(log.with_name("elsewhere"))
+    add(log, b"two\n")
+    reader.restart()
+    assert reader.read() == b"two\n"
+    assert any("is not there" in note for note in reader.notes)
 
 
 class World:
