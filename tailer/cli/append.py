@@ -75,7 +75,7 @@ def run(arguments: Sequence[str], *, stdin: int = 0, stdout: int = 1, stderr: in
     """Do what `arguments` (without the command's name) ask for, on these descriptors; the exit status."""
     messages = Messages(stderr, name="oss-append")
     try:
-        options = _parser().parse_args(arguments)
+        options = _parser().parse_intermixed_args(arguments)
         messages.debugging = options.debug
         if options.show is not None:
             _write_all(stdout, (options.show or _parser().format_help()).encode())
@@ -381,6 +381,16 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError("missing operand: which object? (oss://BUCKET/KEY)")
     if options.files.count("-") > 1:
         raise UsageError("standard input can be read once")
+    if options.create_only and options.shared:
+        raise UsageError("--create-only and --shared contradict each other")
+    if options.flush_bytes < 1:
+        raise UsageError("--flush-bytes is at least 1")
+    for name in ("meta", "tag"):
+        names = [key for key, _ in getattr(options, name)]
+        if twice := [key for key in names if names.count(key) > 1]:
+            raise UsageError(f"--{name} {twice[0]} is given twice")
+    if options.follow == "-":
+        raise UsageError("-f follows a file by its name; standard input is read without it")
     if options.follow is None:
         if options.checkpoint is not None or options.skip_lost:
             raise UsageError("--checkpoint and --skip-lost belong to -f")

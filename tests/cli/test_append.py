@@ -79,6 +79,13 @@ def test_files_go_one_after_the_other_byte_for_byte(server: LocalServer, tmp_pat
     assert content(server) == data + b"no newline"
 
 
+def test_options_can_stand_between_the_object_and_its_files(server: LocalServer, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"one\n")
+    (tmp_path / "b").write_bytes(b"two\n")
+    assert here(ADDRESS, "--lines", str(tmp_path / "a"), "--flush-bytes", "1M", str(tmp_path / "b")).status == 0
+    assert content(server) == b"one\ntwo\n"
+
+
 @pytest.mark.parametrize("lines", [[], ["--lines"]])
 def test_nothing_makes_an_empty_object_and_changes_none(server: LocalServer, lines: list[str]) -> None:
     for _ in range(2):
@@ -289,7 +296,12 @@ def test_killed_it_leaves_a_true_prefix(server: LocalServer) -> None:
         (["https://host/key"], "can only be read"),
         (["--meta", "x", ADDRESS], "KEY=VALUE"),
         (["--flush-bytes", "x", ADDRESS], "number of bytes"),
-        (["--flush-bytes", "0", ADDRESS], "flush_bytes"),
+        (["--flush-bytes", "0", ADDRESS], "--flush-bytes is at least 1"),
+        (["--create-only", "--shared", ADDRESS], "--create-only and --shared contradict each other"),
+        (["--meta", "a=1", "--meta", "a=2", ADDRESS], "--meta a is given twice"),
+        (["--tag", "a=1", "--tag", "a=1", ADDRESS], "--tag a is given twice"),
+        ([ADDRESS, "-f", "-"], "standard input"),
+        ([ADDRESS, "-f", "one", "two"], "-f and further files"),
         (["--flush-interval", "-1", ADDRESS], "seconds"),
         (["--acl", "x", ADDRESS], "acl"),
         (["--nothing", ADDRESS], "--nothing"),
