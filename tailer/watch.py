@@ -575,7 +575,7 @@ def _is_of(mark: Mark, file: _File, length: int, end: Position) -> bool:
     """Whether it begins as the file of the mark did, and its first `length` bytes, which then count as read, lead to
     `end`."""
     head, crc = mark.head
-    if file.status.st_size < length:
+    if os.fstat(file.descriptor).st_size < length:
         return False
     file.resume(length)  # before the proof: from then on a truncation is seen
     return _has(file.descriptor, head, 0, crc) and _has(file.descriptor, length, mark.start.crc64 or 0, end.crc64)
