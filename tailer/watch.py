@@ -269,7 +269,7 @@ class FileFollower:
         else:
             self._give_up(f"no file beside {self._path}, nor itself, begins as it did: it was removed or truncated")
             return
-        if not any(file.is_of(mark) for file in queue):
+        if not _is_among(mark, queue):
             self._note(f"what {self._path} was when it was begun is not there: what it had, if anything, is lost")
         self._line_up(queue)
 
@@ -285,7 +285,7 @@ class FileFollower:
         _close_all(file for file in files if file is not found)
         if found is not None:
             found.is_copy = not found.is_of(mark)
-            if truncated is None and not any(file.is_of(mark) for file in files):
+            if truncated is None and not _is_among(mark, files):
                 self._note(
                     f"the file that was being sent is not there any more: going on in {found.path}, which begins with "
                     f"the {length} bytes that were sent of it"
@@ -579,6 +579,11 @@ def _is_of(mark: Mark, file: _File, length: int, end: Position) -> bool:
         return False
     file.resume(length)  # before the proof: from then on a truncation is seen
     return _has(file.descriptor, head, 0, crc) and _has(file.descriptor, length, mark.start.crc64 or 0, end.crc64)
+
+
+def _is_among(mark: Mark, files: list[_File]) -> bool:
+    """Whether its inode is there. Network file systems have another device number after each mount."""
+    return any(file.status.st_ino == mark.inode for file in files)
 
 
 def _close_all(files: Iterable[_File]) -> None:
