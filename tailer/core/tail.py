@@ -392,12 +392,20 @@ class Tail:
             self._hand_out(*remains)
             self._safe = remains[1] if remains[0].verified else self._safe
 
+    def _unproven(self) -> str:
+        """In words, what was handed out of an object that is over, and will never be proven."""
+        proven = self._proof.cut.offset
+        if self.options.integrity is not Integrity.CHAIN or self._handed_out <= proven:
+            return ""
+        return f"; bytes {proven} to {self._handed_out} of it went out and were never proven"
+
     def _replace(self, reason: str, now: float) -> None:
         """Another object stands under the name."""
         self._drop_plan()
         if self.options.follow is not Follow.NAME:
             self._part()
-            self._stop = Stop(errors.ObjectReplaced(f"{self.ref}: {reason}", hint="-F goes on with the new one"))
+            reason = f"{self.ref}: {reason}{self._unproven()}"
+            self._stop = Stop(errors.ObjectReplaced(reason, hint="-F goes on with the new one"))
             return
         self._next_generation(now)
         self._grown_at = self._due = now
@@ -414,8 +422,8 @@ class Tail:
         offset, size = self._chain.position.offset, meta.size if meta else None
         if self.options.follow is not Follow.NAME:
             length = "" if size is None else f"to {size} bytes "
-            reason = f"{self.ref}: truncated {length}after {offset} were read"
             self._part()
+            reason = f"{self.ref}: truncated {length}after {offset} were read{self._unproven()}"
             self._stop = Stop(errors.ObjectReplaced(reason, hint="-F starts over"))
             return
         self._next_generation(now)

@@ -425,6 +425,25 @@ def test_a_descriptor_that_breaks_while_catching_up_takes_the_mark_back() -> Non
     assert player.tail.mark == mark(b"p" * 10)
 
 
+def test_a_descriptor_that_shrinks_while_catching_up_says_what_was_never_proven() -> None:
+    player = follow(b"p" * 10, changed(SMALL, follow=Follow.DESCRIPTOR, retry=False))
+    assert player.service.data is not None
+    player.service.data += b"o" * 100
+    action = player.tail.next_action(player.now)
+    assert isinstance(action, Wait)
+    player.now = action.until
+    while player.tail.mark.delivered.offset < 40:
+        player.step()
+    end = player.tail.mark.delivered.offset
+    player.service.data = player.service.data[:12]
+    while isinstance(stop := player.poll(), Wait):
+        pass
+    assert isinstance(stop, Stop)
+    assert isinstance(stop.error, errors.ObjectReplaced)
+    told = f"truncated to 12 bytes after {end} were read; bytes 10 to {end} of it went out and were never proven"
+    assert str(stop.error).startswith(f"{REF}: {told}")
+
+
 # --- gone, and back
 
 

@@ -89,7 +89,7 @@ def test_replaced_during_a_later_catch_up_by_name(tail: Faulty) -> None:
 
 
 def test_replaced_during_a_later_catch_up_by_descriptor(tail: Faulty) -> None:
-    """-f: exit 3; whatever went out behind the last proven byte is said to be void.
+    """-f: exit 3; whatever went out behind the last proven byte is said to be void, or never to have been proven.
 
     A window that was under way may meet the end of the shorter object first, which is a 416 and a line of its own.
     """
