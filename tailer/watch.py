@@ -111,11 +111,11 @@ class _File:
 
     def begins_with(self, other: _File) -> bool:
         """Whether it has all that `other` has, at its beginning."""
-        at, size = 0, _WINDOW  # most differ in their first bytes
+        at, size = 0, _WINDOW  # most differ in their first bytes, or behind a banner
         while data := os.pread(other.descriptor, size, at):
             if os.pread(self.descriptor, len(data), at) != data:
                 return False
-            at, size = at + len(data), _CHUNK
+            at, size = at + len(data), min(4 * size, _CHUNK)
         return True
 
     def began_with(self, other: _File) -> bool:
