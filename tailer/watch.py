@@ -515,9 +515,14 @@ class FileFollower:
                     status = path.stat()
                     if path.name.endswith(_COMPRESSED):
                         self._check_compressed(path, status)
-                    elif stat.S_ISREG(status.st_mode):
+                    elif stat.S_ISREG(status.st_mode) and not self._is_none_of_ours(path, status):
                         found[path] = (status.st_dev, status.st_ino)
         return found
+
+    def _is_none_of_ours(self, path: Path, status: os.stat_result) -> bool:
+        """Whether it may not be read, and need not: it was rotated away before what is being sent was begun."""
+        is_old = self._mark is None or status.st_mtime_ns < self._mark.began
+        return is_old and path != self._path and not os.access(path, os.R_OK)
 
     def _check_compressed(self, path: Path, status: os.stat_result) -> None:
         """A compressed file keeps the time of what is in it."""

@@ -293,6 +293,21 @@ def test_an_unreadable_file_is_one_line_and_exit_status_1(server: LocalServer, l
     assert (done.returncode, done.stderr) == (1, f"oss-append: cannot read '{log}': Permission denied\n")
 
 
+def test_an_unreadable_file_of_before_the_first_start_is_no_error(server: LocalServer, log: Path) -> None:
+    add(old := log.with_name("app.log.1"), b"old\n")
+    old.chmod(0)
+    os.utime(old, ns=(10**18, 10**18))
+    add(log, b"one\n")
+    arguments = [*COMMAND, "--flush-interval", "0", ADDRESS, "-f", str(log)]
+    with subprocess.Popen(arguments, preexec_fn=be_anybody, stderr=subprocess.PIPE) as process:
+        try:
+            wait_for(lambda: process.poll() is not None or content(server) == b"one\n")
+        finally:
+            process.terminate()
+        assert process.stderr is not None
+        assert (process.stderr.read(), process.wait()) == (b"", 143)
+
+
 @pytest.mark.parametrize(
     "options",
     [["--seal"], ["--shared"], ["--pattern"], ["further"]],
