@@ -218,6 +218,10 @@ class ObjectWriter:
             result = await self._client.append(self.ref, self.position.offset, data, headers)
         except PositionMismatch as error:
             return error
+        except AccessDenied as error:
+            tags = ", and with tags oss:PutObjectTagging" if headers and "x-oss-tagging" in headers else ""
+            error.hint = error.hint or f"a writer needs oss:PutObject{tags}"
+            raise
         except TailerError as error:
             if not error.retriable:
                 raise

@@ -330,7 +330,7 @@ def test_a_key_without_put_object_is_refused(service: Service) -> None:
     reader = service.as_key("read-only")
     error = refused(reader.append, 0, b"x")
     assert (error.status_code, error.code, error.ec) == (403, "AccessDenied", "0003-00000001")
-    with pytest.raises(AccessDenied):
+    with pytest.raises(AccessDenied, match=r"oss:PutObject\)"):
         reader.write(b"x")
     assert refused(service.head).code == "NoSuchKey"
 
@@ -349,7 +349,7 @@ def test_tags_need_a_permission_of_their_own(service: Service) -> None:
     """oss:PutObjectTagging."""
     writer = service.as_key("append-only", "oss:GetObject")
     assert refused(writer.append, 0, b"x", tagging="a=b").ec == "0003-00000905"
-    with pytest.raises(AccessDenied):
+    with pytest.raises(AccessDenied, match="oss:PutObjectTagging"):
         writer.write(b"x", tags={"a": "b"})
     tagger = service.as_key("append-only", "oss:GetObject", "oss:PutObjectTagging")
     assert tagger.append(0, b"x", tagging="a=b").next_position == 1
