@@ -169,13 +169,18 @@ class Announced:
         """Close the sink."""
         await self._sink.close()
 
+    def say_gone(self) -> None:
+        """Say, once, that the object is not there, or not any more."""
+        if not self.missing:
+            self.missing = True
+            gone = f"{self._name} has become inaccessible" if self.seen else f"cannot open {self._name} for reading"
+            self._messages.say(f"{gone}: No such key")
+
     def _say(self, event: Event) -> None:
         say, name = self._messages.say, self._name
         match event:
-            case Gone() if not self.missing:
-                self.missing = True
-                gone = f"{name} has become inaccessible" if self.seen else f"cannot open {name} for reading"
-                say(f"{gone}: No such key")
+            case Gone():
+                self.say_gone()
             case Appeared() | Grew() if self.missing:
                 self.missing, self.seen = False, True
                 self._on_news()

@@ -450,8 +450,7 @@ class Session:
     def _say_failure(self, job: _Job, error: TailerError) -> None:
         if isinstance(error, ObjectNotFound):
             self._lost += 1
-            if not job.said.missing:
-                self._messages.say(f"cannot open {job.name} for reading: No such key")
+            job.said.say_gone()
         elif isinstance(error, IntegrityError | SinkError):
             self._messages.say(error)
         elif job.follower is None:

@@ -182,6 +182,19 @@ def test_descriptor_ends_when_deleted(oss_tail: OssTail) -> None:
         )
 
 
+def test_deleted_right_behind_the_initial_output_it_has_become_inaccessible(oss_tail: OssTail) -> None:
+    address = oss_tail.append("deleted-early", b"a\n")
+    oss_tail.server.faults.add(Fault("stall", operation="HeadObject", after=1, count=1, seconds=1.0))
+    with oss_tail.following("-f", *FAST, address) as tail:
+        tail.wait_for_output(b"a\n")
+        oss_tail.server.store.delete("bucket", "deleted-early")
+        assert tail.end() == (
+            1,
+            b"a\n",
+            f"oss-tail: '{address}' has become inaccessible: No such key\noss-tail: no files remaining\n",
+        )
+
+
 def test_one_of_two_deleted(oss_tail: OssTail) -> None:
     """--follow=name without --retry gives up a name that vanished, and goes on with the others."""
     first, second = oss_tail.append("pair-a", b"a\n"), oss_tail.append("pair-b", b"b\n")

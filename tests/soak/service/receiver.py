@@ -78,9 +78,14 @@ class Posts:
             return {key: known.end for key, known in self._objects.items()}
 
     def take(self, key: str, generation: int, start: int, data: bytes, now: float) -> None:
-        """Bytes [start, start + len(data)) of `key` came at `now`."""
+        """Bytes [start, start + len(data)) of `key` came at `now`.
+
+        What was `sent` by a service that was killed, and is read only when its successor has sent the same, is left.
+        """
         with self._lock:
             known = self._objects.setdefault(key, _Object())
+            if generation == known.generation and start < known.end and now < known.moment_of(start):
+                return
             if key.startswith(self._lasting):
                 self._audit(key, known, generation, start)
             elif start == 0 or generation != known.generation:

@@ -75,6 +75,16 @@ def test_what_is_read_long_after_its_sender_was_killed_was_sent_before(posts: Po
     assert posts.sent(opened=11.0, now=13.0) == 13.0
 
 
+def test_what_is_read_behind_the_successor_of_its_sender_is_left(posts: Posts) -> None:
+    posts.take("logs/a", 0, 0, b"one", 10.0)
+    posts.killed(10.5)
+    posts.take("logs/a", 0, 3, b"two", 14.0)
+    posts.take("logs/a", 0, 3, b"tw", posts.sent(opened=10.2, now=14.1))
+    posts.take("logs/a", 0, 6, b"three", 14.2)
+    assert (posts.problems, posts.repeats) == ([], [])
+    assert (posts.folder / "logs/a").read_bytes() == b"onetwothree"
+
+
 @pytest.mark.parametrize(("age", "passes"), [(0.95, True), (1.05, False)])
 def test_the_bound_is_one_second_whatever_the_service_makes_of_it(posts: Posts, age: float, passes: bool) -> None:
     posts.take("logs/a", 0, 0, b"one", 10.0)
