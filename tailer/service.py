@@ -565,7 +565,7 @@ def _counted(count: int, what: str) -> str:
 
 async def _give_back_for_ever() -> None:
     """Let the system have what was freed. By itself the GNU C library keeps what lies between what is in use
-    (malloc_trim(3)): within an hour of busy moments that came to half of all memory."""
+    (malloc_trim(3)): after 26 minutes of busy moments that was 49 of 77 MB (docs/soak.md)."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     while trim is not None:
         await asyncio.sleep(_GIVE_BACK)
