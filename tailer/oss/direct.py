@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from tailer.oss.http import Data, Timeouts
 
-_MAX_HEAD = 64 * 1024
+_MAX_HEAD = 16 * 1024  # twice what a user may add to an object's head (8 KiB); each connection holds as much
 _MAX_LINE = 1024  # of the framing of a chunked body
 _MAX_INTERIM = 16  # answers before the answer
 _MAX_TRAILERS = 64  # lines behind a chunked body
@@ -49,7 +49,7 @@ class DirectTransport:
 
     def __init__(self, timeouts: Timeouts) -> None:
         self._timeouts = timeouts
-        self._idle: dict[_Place, list[_Connection]] = {}
+        self._idle: dict[_Place, deque[_Connection]] = {}  # the one that rested last is used first
         self._open: set[_Connection] = set()
         self._buffers = _Buffers()
 
@@ -74,7 +74,10 @@ class DirectTransport:
         """Keep the connection for the next request, or give it up."""
         if response.complete and response.lives_on and connection.clean:
             connection.rest()
-            self._idle.setdefault(place, []).append(connection)
+            kept = self._idle.setdefault(place, deque())
+            kept.append(connection)
+            while kept and kept[0].spent:
+                kept.popleft().abort()
         else:
             connection.abort()
 
@@ -311,9 +314,12 @@ class _Connection(asyncio.BufferedProtocol):
     @property
     def usable(self) -> bool:
         """May another request be sent? Bytes that came unasked for belong to no request, and an end is one."""
-        fresh = self._loop.time() - self._rested_at < IDLE_SECONDS
-        at_rest = fresh and self._ended is None and self._have == 0 and not self._transport.is_closing()
-        return at_rest and not self._has_news()
+        return not self.spent and self._have == 0 and not self._transport.is_closing() and not self._has_news()
+
+    @property
+    def spent(self) -> bool:
+        """Has it ended, or rested for so long that the other side may be about to end it?"""
+        return self._ended is not None or self._loop.time() - self._rested_at >= IDLE_SECONDS
 
     def _has_news(self) -> bool:
         """Does the socket hold what the loop did not look at yet?"""

@@ -185,6 +185,30 @@ def test_a_connection_closed_while_idle_is_not_used_again(wire):
     assert asyncio.run(main()) == (3, 3)
 
 
+def test_connections_of_a_busy_moment_are_given_up_when_they_rested_for_long(wire, monkeypatch):
+    """Though others are always at hand, which are used in their stead."""
+    monkeypatch.setattr("tailer.oss.direct.IDLE_SECONDS", 0.2)
+
+    async def main():
+        async with wire.serving(wire.answer(200, {}, b"x")) as server:
+            transport = DirectTransport(Timeouts(2, 2))
+
+            async def ask():
+                async with transport.open("GET", server.url, {}) as response:
+                    await asyncio.sleep(0.01)
+                    return await response.read(10)
+
+            await asyncio.gather(*(ask() for _ in range(5)))
+            most = len(transport._open)
+            async with asyncio.timeout(10):
+                while len(transport._open) > 1:
+                    assert await ask() == b"x"
+            await transport.aclose()
+            return most, server.connections
+
+    assert asyncio.run(main()) == (5, 5)
+
+
 def test_what_changes_nothing_is_sent_again_when_an_idle_connection_ends_without_a_word(wire):
     replies = [wire.answer(200, {}, b"x"), wire.reply(b"", reset=True), wire.answer(200, {}, b"y")]
     answers, server = talk(wire, replies, "GET", "GET")
