@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import resource
+
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # <malloc.h> of the GNU C library
+_LARGE = 64 * 1024
 
 
 def occupy_standard_descriptors() -> None:
@@ -22,3 +26,17 @@ def allow_many_files() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):  # some systems have a lower limit still; then it stays as it is
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def keep_memory_together() -> None:
+    """Have the GNU C library give large buffers back when they are freed, and share one heap among all threads.
+
+    By itself it takes them, after a while, from among what is small and lives long, and each thread has a heap
+    of its own: in a process that runs for months what is free comes to lie between what is in use, and is held
+    (mallopt(3): M_MMAP_THRESHOLD, M_ARENA_MAX). To be called before there are threads. Other C libraries are
+    left alone.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _LARGE)
+        mallopt(_M_ARENA_MAX, 1)

@@ -8,7 +8,7 @@ import logging
 import signal
 from typing import TYPE_CHECKING
 
-from tailer.cli.process import allow_many_files
+from tailer.cli.process import allow_many_files, keep_memory_together
 
 if TYPE_CHECKING:
     import argparse
@@ -35,6 +35,7 @@ def run(options: argparse.Namespace) -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     logs.set_up("logfmt", "info")
     allow_many_files()
+    keep_memory_together()
     return asyncio.run(_run(options.config))
 
 
