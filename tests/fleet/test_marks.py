@@ -105,6 +105,24 @@ def test_what_is_being_kept_is_not_kept_yet(kept: Checkpoints) -> None:
     asyncio.run(note())
 
 
+def test_a_mark_that_is_kept_at_once_counts_until_it_is(kept: Checkpoints) -> None:
+    async def keep() -> None:
+        going_on = asyncio.Event()
+
+        async def slowly() -> None:
+            await going_on.wait()
+
+        marks = Marks(kept, slowly, Observed(), "web")
+        keeping = asyncio.create_task(marks.keep(A, at(1)))
+        await asyncio.sleep(0)
+        assert marks.uncommitted > 0
+        going_on.set()
+        await keeping
+        assert marks.uncommitted == 0
+
+    asyncio.run(keep())
+
+
 @pytest.mark.parametrize("error", [SinkError("no fsync"), CheckpointError("disk full")], ids=["sink", "checkpoint"])
 def test_what_could_not_be_kept_is_noted_still(
     kept: Checkpoints, monkeypatch: pytest.MonkeyPatch, error: TailerError

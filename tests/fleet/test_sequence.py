@@ -5,7 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from tailer.checkpoints import Checkpoints
+from tailer.core.position import Mark
+
 if TYPE_CHECKING:
+    import pytest
+
     from tailer.core.events import Batch
     from tests.fleet.conftest import World
 
@@ -43,3 +48,21 @@ def test_the_objects_come_one_after_the_other_as_people_count(world: World) -> N
         assert world.sink.gaps == 0
 
     asyncio.run(play())
+
+
+def test_one_that_is_only_to_begin_at_byte_0_was_not_begun(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """With `start = "end"` that may be all that is kept of an object that came later."""
+    came: list[bytes] = []
+    world.sink.refuse = lambda batch: came.extend(bytes(batch.data).split())
+    for name in ("app-9.log", "app-10.log"):
+        world.append(name, name.encode() + b"\n")
+    with Checkpoints.open(world.path, "web", owner="a test") as kept:
+        kept.commit({world.ref("app-10.log"): Mark()})
+
+    async def play() -> None:
+        async with world.follow(world.group("app-*.log", sequence=True, poll_max=0.06)):
+            await world.until(lambda: len(came) == 2)
+
+    asyncio.run(play())
+    assert came == [b"app-9.log", b"app-10.log"]
+    assert "order" not in caplog.text
