@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         Rewound,
         Sealed,
         Truncated,
+        Unconfirmed,
     )
     from tailer.core.position import ObjectRef, Position
     from tailer.errors import IntegrityError, PositionConflict, ServiceError, SinkBusy, TailerError, UsageError
@@ -63,6 +64,7 @@ __all__ = [
     "SinkBusy",
     "TailerError",
     "Truncated",
+    "Unconfirmed",
     "UsageError",
     "__version__",
     "lines",
@@ -75,7 +77,8 @@ _HOMES = {
     **dict.fromkeys(("Consumer", "ConsumerOptions"), "consumer"),
     **dict.fromkeys(("Lines", "lines", "tail"), "loops"),
     **dict.fromkeys(
-        ("Appeared", "Batch", "Event", "Gone", "Record", "Replaced", "Rewound", "Sealed", "Truncated"), "core.events"
+        ("Appeared", "Batch", "Event", "Gone", "Record", "Replaced", "Rewound", "Sealed", "Truncated", "Unconfirmed"),
+        "core.events",
     ),
     **dict.fromkeys(("ObjectRef", "Position"), "core.position"),
     **dict.fromkeys(

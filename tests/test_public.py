@@ -20,8 +20,8 @@ API = ROOT / "tests" / "typing" / "api.py"
 NAMES = [
     "Appeared", "Appender", "AppenderOptions", "Batch", "BlockingAppender", "Consumer", "ConsumerOptions", "Event",
     "Gone", "IntegrityError", "Lines", "ObjectRef", "Position", "PositionConflict", "Record", "Replaced", "Rewound",
-    "Sealed", "ServiceError", "SinkBusy", "TailerError", "Truncated", "UsageError", "__version__", "lines",
-    "resolve_service", "tail",
+    "Sealed", "ServiceError", "SinkBusy", "TailerError", "Truncated", "Unconfirmed", "UsageError", "__version__",
+    "lines", "resolve_service", "tail",
 ]  # fmt: skip
 
 

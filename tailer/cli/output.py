@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from tailer.cli.messages import quote
-from tailer.core.events import Appeared, Failed, Gone, Grew, Replaced, Rewound, Truncated, Unproven
+from tailer.core.events import Appeared, Failed, Gone, Grew, Replaced, Rewound, Truncated, Unconfirmed, Unproven
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -196,6 +196,8 @@ class Announced:
                 self.voided = True
                 what = f"bytes {event.to} to {event.end} do not match the object's CRC-64"
                 say(f"{name}: {what}: what was output of them is void, and comes again")
+            case Unconfirmed():
+                say(f"{name}: {event}")
             case Unproven():
                 say(f"{name}: the service states no CRC-64; from byte {event.offset} on nothing is proven")
             case Failed():

@@ -188,6 +188,21 @@ class Rewound:
 
 
 @dataclass(frozen=True, slots=True)
+class Unconfirmed:
+    """The bytes [start, end) of this generation were handed out and will never be proven: the object is over.
+
+    Said before the event that begins the next generation. Nothing says that they are wrong. As text: in words.
+    """
+
+    generation: int
+    start: int
+    end: int
+
+    def __str__(self) -> str:
+        return f"bytes {self.start} to {self.end} of it went out and were never proven"
+
+
+@dataclass(frozen=True, slots=True)
 class Appeared:
     """The object is there now, after it was missing. A new generation begins at offset 0."""
 
@@ -256,4 +271,17 @@ class Grew:
     size: int
 
 
-Event = Batch | Verified | Rewound | Appeared | Replaced | Truncated | Gone | Sealed | Unproven | Failed | Grew
+Event = (
+    Batch
+    | Verified
+    | Rewound
+    | Unconfirmed
+    | Appeared
+    | Replaced
+    | Truncated
+    | Gone
+    | Sealed
+    | Unproven
+    | Failed
+    | Grew
+)

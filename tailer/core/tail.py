@@ -41,6 +41,7 @@ from tailer.core.events import (
     Sealed,
     Stop,
     Truncated,
+    Unconfirmed,
     Unproven,
     Verified,
     Wait,
@@ -360,6 +361,7 @@ class Tail:
         contradict each other for ever do not make us ask for ever without a breath.
         """
         remains = self._unfinished()
+        self._tell_unconfirmed()
         self._generation += 1
         start = Position(0, 0, self._generation)
         self._anchors = ()
@@ -392,12 +394,20 @@ class Tail:
             self._hand_out(*remains)
             self._safe = remains[1] if remains[0].verified else self._safe
 
-    def _unproven(self) -> str:
-        """In words, what was handed out of an object that is over, and will never be proven."""
+    def _unconfirmed(self) -> Unconfirmed | None:
+        """What was handed out of an object that is over, and will never be proven."""
         proven = self._proof.cut.offset
-        if self.options.integrity is not Integrity.CHAIN or self._handed_out <= proven:
-            return ""
-        return f"; bytes {proven} to {self._handed_out} of it went out and were never proven"
+        proves = self.options.integrity in (Integrity.CHAIN, Integrity.FULL)
+        return Unconfirmed(self._generation, proven, self._handed_out) if proves and self._handed_out > proven else None
+
+    def _tell_unconfirmed(self) -> None:
+        if (loose := self._unconfirmed()) is not None:
+            self._events.append(loose)
+
+    def _unproven(self) -> str:
+        """The same in words, behind others."""
+        loose = self._unconfirmed()
+        return "" if loose is None else f"; {loose}"
 
     def _replace(self, reason: str, now: float) -> None:
         """Another object stands under the name."""
@@ -639,6 +649,7 @@ class Tail:
             waits = False
         if was_there and not waits:
             self._part()
+            self._tell_unconfirmed()
         if was_there or (waits and not self._gone):
             self._events.append(Gone(self._generation, self._chain.position.offset))
         self._gone = True

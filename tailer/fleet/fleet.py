@@ -17,7 +17,7 @@ from dataclasses import replace
 from itertools import chain, count
 from typing import TYPE_CHECKING
 
-from tailer.core.events import Failed, Grew, Replaced, Rewound, Truncated
+from tailer.core.events import Failed, Grew, Replaced, Rewound, Truncated, Unconfirmed
 from tailer.core.options import Follow, Integrity, Poll, TailOptions
 from tailer.core.position import Mark, Position
 from tailer.core.schedule import back_off, next_look
@@ -628,9 +628,10 @@ class Fleet:
             self._weigh(visit.row)  # the sink may take its time, and no listing may tell of it
         elif isinstance(event, Failed):
             self._observer.on_error(self.group.name, "read", event.error)
-        elif isinstance(event, Replaced | Truncated | Rewound):
+        elif isinstance(event, Replaced | Truncated | Rewound | Unconfirmed):
             fields = {**self._fields, "object": str(visit.ref), "generation": event.generation}
-            _log.warning("the object was %s", type(event).__name__.lower(), extra=fields)
+            told = event if isinstance(event, Unconfirmed) else f"the object was {type(event).__name__.lower()}"
+            _log.warning("%s", told, extra=fields)
 
     def _account(self, visit: Visit, error: TailerError | None, lateness: float, *, grew: bool) -> None:
         """Tell the observer, and note, what a visit came to."""

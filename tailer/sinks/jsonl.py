@@ -21,6 +21,7 @@ from tailer.core.events import (
     Rewound,
     Sealed,
     Truncated,
+    Unconfirmed,
     Unproven,
     Verified,
 )
@@ -133,6 +134,8 @@ def _fields(event: Event) -> dict[str, object] | None:
             return {"type": "verified", **place, "crc64": crc64, "unproven": position.unproven}
         case Rewound(generation, to, end):
             return {"type": "rewound", "generation": generation, "to": to, "end": end}
+        case Unconfirmed(generation, start, end):
+            return {"type": "unconfirmed", "generation": generation, "start": start, "end": end}
         case Appeared(generation, meta):
             return {"type": "appeared", "generation": generation, "size": meta.size}
         case Replaced(generation, reason):

@@ -11,7 +11,19 @@ import pytest
 from tailer import errors
 from tailer.cli.messages import Messages
 from tailer.cli.output import Announced, Printer, RawSink
-from tailer.core.events import Appeared, Batch, Failed, Gone, Grew, Replaced, Rewound, Sealed, Truncated, Unproven
+from tailer.core.events import (
+    Appeared,
+    Batch,
+    Failed,
+    Gone,
+    Grew,
+    Replaced,
+    Rewound,
+    Sealed,
+    Truncated,
+    Unconfirmed,
+    Unproven,
+)
 from tailer.core.position import ObjectMeta, ObjectRef
 from tailer.sinks.stdout import OutputStream
 
@@ -114,6 +126,7 @@ LOST = errors.ConnectionLost("lost")
         ),
         ([Replaced(1, "x")], ["'oss://bucket/a' has been replaced;  following new file"]),
         ([Truncated(1, 3, 2)], ["'oss://bucket/a': file truncated"]),
+        ([Unconfirmed(0, 1, 3)], ["'oss://bucket/a': bytes 1 to 3 of it went out and were never proven"]),
         ([Grew(0, 0, 3), _batch(A, b"x"), Sealed(3)], []),
         ([Unproven(0, 5)], ["'oss://bucket/a': the service states no CRC-64; from byte 5 on nothing is proven"]),
         (

@@ -26,6 +26,7 @@ from tailer.core.events import (
     Sealed,
     Stop,
     Truncated,
+    Unconfirmed,
     Unproven,
     Verified,
     Wait,
@@ -425,8 +426,9 @@ def test_a_descriptor_that_breaks_while_catching_up_takes_the_mark_back() -> Non
     assert player.tail.mark == mark(b"p" * 10)
 
 
-def test_a_descriptor_that_shrinks_while_catching_up_says_what_was_never_proven() -> None:
-    player = follow(b"p" * 10, changed(SMALL, follow=Follow.DESCRIPTOR, retry=False))
+def catching_up(options: TailOptions) -> tuple[Player, int]:
+    """Ten bytes are proven, and more were handed out: up to which offset."""
+    player = follow(b"p" * 10, options)
     assert player.service.data is not None
     player.service.data += b"o" * 100
     action = player.tail.next_action(player.now)
@@ -434,7 +436,12 @@ def test_a_descriptor_that_shrinks_while_catching_up_says_what_was_never_proven(
     player.now = action.until
     while player.tail.mark.delivered.offset < 40:
         player.step()
-    end = player.tail.mark.delivered.offset
+    return player, player.tail.mark.delivered.offset
+
+
+def test_a_descriptor_that_shrinks_while_catching_up_says_what_was_never_proven() -> None:
+    player, end = catching_up(changed(SMALL, follow=Follow.DESCRIPTOR, retry=False))
+    assert player.service.data is not None
     player.service.data = player.service.data[:12]
     while isinstance(stop := player.poll(), Wait):
         pass
@@ -442,6 +449,29 @@ def test_a_descriptor_that_shrinks_while_catching_up_says_what_was_never_proven(
     assert isinstance(stop.error, errors.ObjectReplaced)
     told = f"truncated to 12 bytes after {end} were read; bytes 10 to {end} of it went out and were never proven"
     assert str(stop.error).startswith(f"{REF}: {told}")
+
+
+@pytest.mark.parametrize("integrity", list(Integrity))
+def test_a_name_whose_object_goes_while_catching_up_says_what_was_never_proven(integrity: Integrity) -> None:
+    """But where nobody asked for a proof (off), or where it was kept back (strict)."""
+    player, end = catching_up(changed(SMALL, follow=Follow.NAME, retry=True, integrity=integrity))
+    player.service.put(b"new", etag="2")
+    for _ in range(10):
+        player.poll()
+    unconfirmed = [Unconfirmed(0, 10, end)] if integrity in (Integrity.CHAIN, Integrity.FULL) else []
+    told = player.of(Unconfirmed, Replaced, Truncated)
+    assert told[:-1] == unconfirmed
+    assert isinstance(told[-1], Replaced | Truncated)
+    assert player.held(1) == b"new"
+
+
+def test_a_descriptor_that_is_deleted_while_catching_up_says_what_was_never_proven() -> None:
+    player, end = catching_up(changed(SMALL, follow=Follow.DESCRIPTOR, retry=False))
+    player.service.data = None
+    while isinstance(stop := player.poll(), Wait):
+        pass
+    assert isinstance(stop, Stop)
+    assert player.of(Unconfirmed, Gone) == [Unconfirmed(0, 10, end), Gone(0, end)]
 
 
 # --- gone, and back

@@ -25,6 +25,7 @@ from tailer.core.events import (
     Rewound,
     Sealed,
     Truncated,
+    Unconfirmed,
     Unproven,
     Verified,
 )
@@ -42,6 +43,7 @@ EVENTS: list[Event] = [
     Verified(Position(12, update(b"hello"), 1, Claim(2, 3, 4, 5))),
     Verified(Position(12, None, 0)),
     Rewound(0, 5, 12),
+    Unconfirmed(0, 5, 12),
     Appeared(0, ObjectMeta(12)),
     Replaced(1, "its type was Appendable and is Normal"),
     Truncated(1, 12, 3),

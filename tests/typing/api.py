@@ -31,7 +31,7 @@ async def handle_later(batch: tailer.Batch) -> None:
 
 def hear(ref: tailer.ObjectRef, event: tailer.Event) -> None:
     match event:
-        case tailer.Rewound(generation, to, end):
+        case tailer.Rewound(generation, to, end) | tailer.Unconfirmed(generation, to, end):
             print(ref.key, generation, to, end)
         case tailer.Replaced() | tailer.Truncated() | tailer.Appeared() | tailer.Gone():
             print(event.generation)
