@@ -480,6 +480,9 @@ class Fleet:
         for row in rows:
             released += 1
             row.leaving = reason
+            if reason == "gone" and (loose := row.mark.unproven):
+                fields = {**self._fields, "object": str(row.ref), "offset": row.mark.delivered.offset}
+                _log.warning("is gone; of what was delivered, %d bytes were never proven", loose, extra=fields)
             row.ending = False  # a sequence goes on without it
             self._leaving.pop(row, None)
             self._tally.drop(row)

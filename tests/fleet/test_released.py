@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from tailer.errors import CrcMissing
+from tailer.local import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -107,3 +108,26 @@ def test_a_sequence_goes_on_though_the_end_of_one_was_never_read_and_it_is_gone(
             await world.shows("app-2.log", b"two\n")
 
     asyncio.run(follow())
+
+
+def test_of_one_that_is_gone_it_is_said_what_was_never_proven(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    async def follow() -> None:
+        world.append("a.log", b"0123456789abcde\n" * 200_000)
+        world.append("b.log", b"0\n")
+        broken = Fault("status", operation="GetObject", bucket=world.bucket, key="a.log", after=1)
+        world.server.faults.add(broken)
+        async with world.follow(world.group("*.log")) as fleet:
+            await world.shows("b.log", b"0\n")
+            await world.until(lambda: fleet.status().unproven)
+            loose = fleet.status().unproven
+            assert loose == len(world.text("a.log"))
+            for key in ("a.log", "b.log"):
+                world.server.store.delete(world.bucket, key)
+            await world.until(lambda: world.observer.released["gone"] == 2)
+        said = [one for one in caplog.messages if "never proven" in one]
+        assert said == [f"is gone; of what was delivered, {loose} bytes were never proven"]
+
+    try:
+        asyncio.run(follow())
+    finally:
+        world.server.faults.clear()
