@@ -242,7 +242,7 @@ def many(size: int) -> dict[str, object]:
 
 def resting(server: Running, size: int, pattern: str, base: int) -> dict[str, object]:
     begun = time.monotonic()
-    group = 'start = "end"\nlist_interval = "5s"'
+    group = f'start = "end"\nlist_interval = "5s"\nmax_objects = {size}'
     with (
         tempfile.TemporaryDirectory() as folder,
         oss_tailer(server, Path(folder), pattern, 'type = "stdout"', group, 2) as tailer,

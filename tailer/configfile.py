@@ -160,7 +160,7 @@ class GroupConfig:
     sequence: bool = False
     delimiter: bytes | None = b"\n"
     max_record: int = 1024 * 1024
-    max_objects: int = 1_000_000
+    max_objects: int = 300_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,7 +135,7 @@ class Census(Generic[R]):
         look_back: float = 2 * 86400.0,
         ignore_older: float | None = None,
         was_read: Callable[[ObjectRef], bool] = lambda ref: False,
-        max_objects: int = 1_000_000,
+        max_objects: int = 300_000,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         """Raises ConfigError for partitions that are too many to be listed."""
@@ -200,7 +200,7 @@ class Census(Generic[R]):
         *,
         look_back: float = 2 * 86400.0,
         ignore_older: float | None = None,
-        max_objects: int = 1_000_000,
+        max_objects: int = 300_000,
     ) -> list[R]:
         """Go on with other addresses. Returns the rows that none of them names: they have left the census.
 
