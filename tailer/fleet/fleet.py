@@ -14,6 +14,7 @@ import math
 import random
 import time
 from dataclasses import replace
+from functools import partial
 from itertools import chain, count
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ from tailer.errors import (
     SinkError,
     TailerError,
 )
+from tailer.fleet.kept import LOADED_AT_ONCE, Kept
 from tailer.fleet.lanes import Lanes
 from tailer.fleet.marks import Marks
 from tailer.fleet.rows import FleetRow
@@ -54,9 +56,7 @@ if TYPE_CHECKING:
     from tailer.status import ObjectStatus, Observer, Stage
 
 _SKEW = 900.0  # seconds by which the clocks may differ: OSS refuses requests signed by one that is further off
-_LOADED_AT_ONCE = 500
 _LONG = (60.0, 3600.0)  # seconds after an error that no retry helps: at first, and at most
-_PRUNED_EVERY = 3600.0
 _FORGOTTEN_AFTER = 300.0  # seconds of rest after which nothing is known of an object but its row
 _BEAT = 1.0
 _LAST_COMMIT = 5.0  # seconds that a drain takes at least for the marks
@@ -85,14 +85,12 @@ class Fleet:
         self.beat = time.monotonic()
         self.ready = False
         self._reader = reader
-        self._checkpoints = checkpoints
         self._outlet = outlet
         self._observer = observer
         self._lanes = Lanes(buffer_bytes)
         self._marks = Marks(checkpoints, outlet.sync, observer, group.name)
         self._tally = Tally()
         self._began = self.beat
-        self._unlisted: set[str] = set()  # addresses whose first complete listing is still to come
         self._ignored = 0
         self._listing_failed: dict[str, type[TailerError]] = {}
         self._ending: FleetRow | None = None
@@ -108,13 +106,13 @@ class Fleet:
         self._stopped = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
         self._loops: list[asyncio.Task[None]] = []
-        self._pruned = float("-inf")
         self._take_up(group)
+        self._kept = Kept(checkpoints, self._marks, self._fields, partial(self._told, "checkpoint"))
         self._census = Census(
             reader,
             [parse_address(text) for text in group.objects],
             row=FleetRow,
-            was_read=self._was_read,
+            was_read=self._kept.was_read,
             look_back=group.look_back,
             ignore_older=group.ignore_older,
             max_objects=group.max_objects,
@@ -145,7 +143,7 @@ class Fleet:
     async def run(self) -> None:
         """Follow the group until `drain`. Raises CheckpointError when the checkpoints cannot be read."""
         addresses = [str(parse_address(text)) for text in self.group.objects]
-        self._unlisted = await asyncio.to_thread(self._checkpoints.begin, addresses)
+        await self._kept.begin(addresses)
         try:
             async with asyncio.TaskGroup() as self._tasks:
                 loops = (self._list_for_ever(), self._tick_for_ever())
@@ -276,7 +274,8 @@ class Fleet:
         self._give_up()
         self._tally.missing = len(self._census.missing())
         self._ignored = changes.ignored
-        await self._note_listed(self._unlisted & self._census.listed() if changes.errors else {*self._unlisted})
+        unlisted = self._kept.unlisted
+        await self._kept.note_listed(unlisted & self._census.listed() if changes.errors else {*unlisted})
         if not changes.errors:
             await self._complete(changes.count, seconds)
         self._enqueue_current()
@@ -301,65 +300,21 @@ class Fleet:
         """All that there is was listed."""
         self._tally.listed_at, self._tally.listed_when = time.time(), time.monotonic()
         self._observer.on_listing(self.group.name, seconds, rows)
-        if time.monotonic() - self._pruned > _PRUNED_EVERY:
-            try:
-                await self._prune()
-            except TailerError as error:  # the next listing tries again
-                self._told("checkpoint", error)
+        await self._kept.prune(self.group.keep_checkpoints, self._followed)
         self.ready = True
 
-    async def _note_listed(self, addresses: set[str]) -> None:
-        """All that `addresses` name was listed once, and where it begins is kept: what comes from now on is new."""
-        if not addresses:
-            return
-        try:
-            await self._marks.flush()
-            await asyncio.to_thread(self._checkpoints.listed, addresses)
-            self._unlisted -= addresses
-        except TailerError as error:  # the next listing tries again
-            self._told("checkpoint", error)
-
-    async def _prune(self) -> None:
-        """Forget the checkpoints of objects that went long ago."""
-        after: ObjectRef | None = None
-        forgotten = 0
-        while page := await asyncio.to_thread(self._checkpoints.gone_since, after, _LOADED_AT_ONCE):
-            after = page[-1][0]
-            forgotten += await self._prune_page(page)
-        if forgotten:
-            _log.info("forgot %d checkpoints of objects that went", forgotten, extra=self._fields)
-        self._pruned = time.monotonic()
-
-    async def _prune_page(self, page: list[tuple[ObjectRef, float | None]]) -> int:
-        """How many of the objects in `page`, each with when it was first found to be gone, were forgotten."""
-        now = time.time()
+    def _followed(self, refs: Iterable[ObjectRef]) -> set[ObjectRef]:
+        """Which of them are listed, being looked at, or read to their end."""
         leaving = {row.ref for row in self._leaving}
-        gone = [
-            (ref, since)
-            for ref, since in page
-            if ref not in leaving and ref not in self._under_way and self._census.find(ref) is None
-        ]
-        if new := [ref for ref, since in gone if since is None]:
-            await asyncio.to_thread(self._checkpoints.note_gone, new, now)
-        before = now - self.group.keep_checkpoints
-        over = [ref for ref, since in gone if (now if since is None else since) <= before]
-        if over:
-            await asyncio.to_thread(self._checkpoints.reset, *over)
-        return len(over)
-
-    def _was_read(self, ref: ObjectRef) -> bool:
-        try:
-            return self._marks.latest(ref) is not None or self._checkpoints.load(ref) is not None
-        except CheckpointError:
-            return True  # who is in doubt does not leave it alone
+        return {ref for ref in refs if ref in leaving or ref in self._under_way or self._census.find(ref) is not None}
 
     # --- objects that come and go
 
     async def _welcome(self, rows: list[FleetRow]) -> None:
-        for start in range(0, len(rows), _LOADED_AT_ONCE):
-            some = rows[start : start + _LOADED_AT_ONCE]
+        for start in range(0, len(rows), LOADED_AT_ONCE):
+            some = rows[start : start + LOADED_AT_ONCE]
             noted = {row.ref: self._marks.latest(row.ref) for row in some}  # it may be kept while we load
-            known = await self._load([row.ref for row in some])
+            known = await self._kept.load([row.ref for row in some])
             leaving = {row.ref: row for row in self._leaving}  # a longer look-back, say, names them again
             for row in some:
                 mark = noted[row.ref]
@@ -375,27 +330,10 @@ class Fleet:
         if rows:
             self._observer.on_discovered(self.group.name, len(rows))
 
-    async def _load(self, refs: list[ObjectRef]) -> dict[ObjectRef, Checkpoint]:
-        attempt = 0
-        while True:
-            try:
-                return await asyncio.to_thread(self._find, refs)
-            except CheckpointError as error:
-                attempt += 1
-                self._told("checkpoint", error)
-            await asyncio.sleep(back_off(attempt, random.random()))
-
-    def _find(self, refs: list[ObjectRef]) -> dict[ObjectRef, Checkpoint]:
-        """What is known of `refs`, which are followed from now on."""
-        known = self._checkpoints.find(refs)
-        if known:
-            self._checkpoints.note_gone(known, None)
-        return known
-
     @property
     def _decides(self) -> bool:
         """Is it still to be decided of some objects whether they begin at their end?"""
-        return self.group.start == "end" and bool(self._unlisted)
+        return self.group.start == "end" and bool(self._kept.unlisted)
 
     def _begin(self, row: FleetRow, known: Checkpoint | None, noted: Mark | None) -> None:
         """Where an object begins that is followed from now on.
@@ -407,7 +345,7 @@ class Fleet:
         if row.begun:  # `_pass_on` was here meanwhile
             mark = row.mark
         if mark is None and self._decides:
-            was_there = row.first and self._unlisted.issuperset(row.addresses)
+            was_there = row.first and self._kept.unlisted.issuperset(row.addresses)
             mark = Mark.at(Position.unread(row.size if was_there else 0))
             self._marks.note(ref, mark)
         if mark is not None:

@@ -55,7 +55,7 @@ def test_an_object_that_rests_for_long_outlives_a_pattern_that_is_wrong_for_a_mo
             if how == "reload":
                 await fleet.apply(wrong)
                 assert world.observer.released["config"] == 1
-            fleet._pruned = float("-inf")
+            fleet._kept.pruned = float("-inf")
             listings = world.observer.listings
             await world.until(lambda: world.observer.listings > listings + 2)
         assert marks(world).keys() == {"app.log"}
@@ -130,8 +130,8 @@ def test_a_pattern_that_is_mended_between_two_looks_at_the_checkpoints_has_follo
             await world.until(lambda: sum(fleet.status().objects.values()) == 1)
             await fleet.apply(wrong)
             days.passed = 31
-            fleet._pruned = float("-inf")
-            await world.until(lambda: fleet._pruned > 0)
+            fleet._kept.pruned = float("-inf")
+            await world.until(lambda: fleet._kept.pruned > 0)
         assert marks(world).keys() == {"app.log"}
 
     asyncio.run(follow())

@@ -62,7 +62,7 @@ def test_one_that_is_named_again_goes_on_where_the_visit_ended_that_was_under_wa
             world.append("a.log", b"1\n")
             await world.until(lambda: world.sink.waiting == 1)
             await fleet.apply(world.group("other*.log"))
-            find, was_read, go_on = fleet._checkpoints.find, threading.Event(), threading.Event()
+            find, was_read, go_on = fleet._kept._checkpoints.find, threading.Event(), threading.Event()
 
             def find_slowly(refs: Iterable[ObjectRef]) -> dict[ObjectRef, Checkpoint]:
                 found = find(refs)
@@ -70,7 +70,7 @@ def test_one_that_is_named_again_goes_on_where_the_visit_ended_that_was_under_wa
                 assert go_on.wait(30)
                 return found
 
-            monkeypatch.setattr(fleet._checkpoints, "find", find_slowly)
+            monkeypatch.setattr(fleet._kept._checkpoints, "find", find_slowly)
             await fleet.apply(world.group("*.log"))
             await world.until(was_read.is_set)
             world.sink.held = None
