@@ -104,3 +104,23 @@ def test_the_last_lines_are_among_the_bytes_that_metrics_call_unproven(
         tail.wait_for_output(LAST)
         tail.wait_for(lambda: 'oss_tail_integrity_checks_total{result="ok"}' in said())
         tail.wait_for(lambda: f"\noss_tail_unproven_bytes {count}.0\n" in said())
+
+
+def test_of_an_object_that_is_replaced_while_catching_up_it_is_said_what_was_never_proven(oss_tail: OssTail) -> None:
+    address = oss_tail.append("unproven/replaced", DATA)
+    oss_tail.server.faults.add(Fault("status", operation="GetObject", after=1))
+    try:
+        with oss_tail.following("-F", *FAST, "-n", "+1", address) as tail:
+            tail.wait_for_words("trying again")
+            oss_tail.renew("unproven/replaced", b"new\n")
+            oss_tail.server.faults.clear()
+            tail.wait_for(lambda: tail.stdout.endswith(b"new\n"))
+            tail.process.send_signal(signal.SIGINT)
+            done = tail.end()
+    finally:
+        oss_tail.server.faults.clear()
+    out = len(done.stdout.removesuffix(b"new\n"))
+    assert 0 < out < len(DATA)
+    *_, unproven, truncated = done.stderr.splitlines()
+    assert unproven == f"oss-tail: '{address}': bytes 0 to {out} of it went out and were never proven"
+    assert truncated == f"oss-tail: '{address}': file truncated"
