@@ -27,6 +27,7 @@ ROOT = Path(__file__).parent.parent.parent
 OSS_TAIL = (sys.executable, "-c", "import sys; from tailer.cli.tail import main; sys.exit(main())")
 OSS_LOCAL = (sys.executable, "-c", "import sys; from tailer.cli.local import main; sys.exit(main())")
 _FOREIGN = ("OSS", "ALIBABA", "HTTP", "http", "NO_PROXY", "no_proxy")
+LIFE_VARIABLE = "SOAK_LIFE"  # in the environment of a consumer: which of its lives it is, from 0
 _START_SECONDS = 60.0
 _PRODUCERS = 2
 
@@ -297,7 +298,7 @@ class Consumer:
         with out.open("ab") as stdout, stderr.open("ab") as errors:
             process = subprocess.Popen(
                 command,
-                env=self._server.environment,
+                env={**self._server.environment, LIFE_VARIABLE: str(len(self.lives))},
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,

@@ -10,36 +10,45 @@ from bisect import bisect_right
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-_LATE = 1.0  # seconds after a kill until which a receiver that is busy may accept a connection from before it
+LIFE = "X-Life"  # the header that says which life of a service sends
+
+
+class Repeat(NamedTuple):
+    """Bytes that came again after a kill: the oldest of them had come `age` seconds before it."""
+
+    what: str
+    size: int
+    age: float
 
 
 @dataclass
 class _Object:
-    """What came of one object. `ends` and `moments`: when each byte came last, in order of offsets."""
+    """What came of one object. `ends` and `senders`: which life sent each byte last, and when, in order of offsets."""
 
     generation: int = 0
     end: int = 0
+    life: int = 0
     ends: list[int] = field(default_factory=list)
-    moments: list[float] = field(default_factory=list)
+    senders: list[tuple[int, float]] = field(default_factory=list)
 
-    def moment_of(self, offset: int) -> float:
-        """When the byte at `offset` came."""
-        return self.moments[bisect_right(self.ends, offset)]
+    def sender_of(self, offset: int) -> tuple[int, float]:
+        """Which life sent the byte at `offset`, and when it came."""
+        return self.senders[bisect_right(self.ends, offset)]
 
-    def went_on(self, start: int, end: int, now: float) -> None:
+    def went_on(self, start: int, end: int, life: int, now: float) -> None:
         """Bytes [start, end) came."""
         kept = bisect_right(self.ends, start)
-        del self.ends[kept:], self.moments[kept:]
+        del self.ends[kept:], self.senders[kept:]
         self.ends.append(end)
-        self.moments.append(now)
-        self.end = end
+        self.senders.append((life, now))
+        self.end, self.life = end, life
 
 
 class Posts:
@@ -53,62 +62,55 @@ class Posts:
         self.folder = folder
         self.problems: list[str] = []
         self.received = 0
-        self.repeats: list[tuple[int, float]] = []
+        self.repeats: list[Repeat] = []
         self._lasting = lasting
         self._objects: dict[str, _Object] = {}
-        self._kills: list[float] = []
+        self._kills: dict[int, float] = {}
         self._lock = threading.Lock()
 
-    def killed(self, moment: float) -> None:
-        """The service was killed; `moment` as of `time.monotonic`."""
+    def killed(self, life: int, moment: float) -> None:
+        """A life of the service was ended with -9; `moment` as of `time.monotonic`."""
         with self._lock:
-            self._kills.append(moment)
-
-    def sent(self, opened: float, now: float) -> float:
-        """When at the latest that was sent which is read `now` from a connection that was `opened` then.
-
-        The kill of its sender ends a connection, though a busy receiver may read for long what it had sent before.
-        """
-        with self._lock:
-            return min([now, *(moment for moment in self._kills if moment >= opened)])
+            self._kills[life] = moment
 
     def ends(self) -> Mapping[str, int]:
         """How far each object came, in bytes, by key."""
         with self._lock:
             return {key: known.end for key, known in self._objects.items()}
 
-    def take(self, key: str, generation: int, start: int, data: bytes, now: float) -> None:
-        """Bytes [start, start + len(data)) of `key` came at `now`.
+    def take(self, key: str, generation: int, start: int, data: bytes, life: int, now: float) -> None:
+        """Bytes [start, start + len(data)) of `key` came at `now`, from that life of the service.
 
-        What was `sent` by a service that was killed, and is read only when its successor has sent the same, is left.
+        What one sent that was killed, and is read only behind what its successor sent, is left.
         """
         with self._lock:
             known = self._objects.setdefault(key, _Object())
-            if generation == known.generation and start < known.end and now < known.moment_of(start):
+            if life < known.life:
                 return
             if key.startswith(self._lasting):
-                self._audit(key, known, generation, start)
+                self._audit(key, known, generation, start, life, now)
             elif start == 0 or generation != known.generation:
                 self._objects[key] = known = _Object(generation)
             if start > known.end:
                 self.problems.append(f"{key}: {known.end} to {start} is missing")
-            known.went_on(start, start + len(data), now)
+            known.went_on(start, start + len(data), life, now)
             self.received += len(data)
             self._write(key, start, data)
 
-    def _audit(self, key: str, known: _Object, generation: int, start: int) -> None:
+    def _audit(self, key: str, known: _Object, generation: int, start: int, life: int, now: float) -> None:
         if generation != 0:
             self.problems.append(f"{key}: taken for another object at {start}")
         if start >= known.end:
             return
-        came = known.moment_of(start)
-        # The first one: what it tore off need not come in the very next life.
-        kill = next((moment for moment in self._kills if came < moment + _LATE), None)
-        if kill is None:
-            self.problems.append(f"{key}: {start} to {known.end} came again though nobody was killed")
+        what = f"{key}: {start} to {known.end}"
+        sender, came = known.sender_of(start)
+        if life == known.life:
+            self.problems.append(f"{what} came again in life {life}, {now - came:.2f} s later")
+        elif sender not in self._kills:
+            self.problems.append(f"{what} came again in life {life}, though life {sender} was not killed")
         else:
             # All behind `start` comes again, be it in several batches: `went_on` forgets what came of it before.
-            self.repeats.append((known.end - start, max(0.0, kill - came)))
+            self.repeats.append(Repeat(what, known.end - start, max(0.0, self._kills[sender] - came)))
 
     def _write(self, key: str, start: int, data: bytes) -> None:
         path = self.folder / key
@@ -133,10 +135,6 @@ def receiving(posts: Sequence[Posts], refused: float, seed: int) -> Iterator[int
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
 
-        def setup(self) -> None:
-            self._opened = time.monotonic()
-            super().setup()
-
         def do_POST(self) -> None:
             length = int(self.headers["Content-Length"])
             body = self.rfile.read(length)
@@ -148,7 +146,7 @@ def receiving(posts: Sequence[Posts], refused: float, seed: int) -> Iterator[int
                 key = unquote(self.headers["X-OSS-Tail-Object"]).removeprefix("oss://").partition("/")[2]
                 place = int(self.headers["X-OSS-Tail-Generation"]), int(self.headers["X-OSS-Tail-Start"])
                 to = posts[int(self.path.removeprefix("/"))]
-                to.take(key, *place, body, to.sent(self._opened, time.monotonic()))
+                to.take(key, *place, body, int(self.headers[LIFE]), time.monotonic())
             with suppress(ConnectionError):
                 self.send_response(status)
                 self.send_header("Content-Length", "0")

@@ -41,15 +41,14 @@ def judge_copies(
 def judge_posts(what: str, posts: Posts, grace: float) -> Row:
     """In order, without a gap; again only what came within the bound before a kill."""
     problems = list(posts.problems)
-    ages = sorted(age for _, age in posts.repeats)
-    oldest, sizes = (ages or [0.0])[-1], [size for size, _ in posts.repeats]
-    if oldest > REPEAT_SECONDS + grace:
-        problems.append(f"a repeat of {oldest:.2f} s")
-    if max(sizes, default=0) > REPEAT_BYTES:
-        problems.append(f"a repeat of {max(sizes)} bytes")
-    median = statistics.median(ages) if ages else 0.0
-    figures = f"{posts.received:,} bytes received; {sum(sizes):,} again at {len(ages)} places, the oldest of each came "
-    return row_of(what, problems, figures + f"before the kill by: median {median:.2f}, most {oldest:.2f} s")
+    for one in posts.repeats:
+        if one.age > REPEAT_SECONDS + grace or one.size > REPEAT_BYTES:
+            problems.append(f"{one.what} came again, from {one.age:.2f} s before the kill")
+    sizes, seconds = [one.size for one in posts.repeats], [one.age for one in posts.repeats] or [0.0]
+    again = f"{sum(sizes):,} again at {len(sizes)} places"
+    ages = f"median {statistics.median(seconds):.2f}, most {max(seconds):.2f} s"
+    figures = f"{posts.received:,} bytes received; {again}, the oldest of each came before the kill by: {ages}"
+    return row_of(what, problems, figures)
 
 
 def judge_ledgers(services: Sequence[Service]) -> Row:

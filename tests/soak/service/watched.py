@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -16,7 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tests.soak.records import BUCKET
 from tests.soak.service.churn import PREFIX
-from tests.soak.world import Consumer, resident
+from tests.soak.service.receiver import LIFE
+from tests.soak.world import LIFE_VARIABLE, Consumer, resident
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,6 +68,7 @@ class Service(Consumer):
         text = f'checkpoint = "state.db"\n{more}\n[server]\nlisten = "127.0.0.1:{self._port}"\n'
         text += '[sinks.archive]\ntype = "file"\npath = "mirror"\n'
         text += f'[sinks.collector]\ntype = "http"\nurl = "{self._url}"\nconcurrency = 8\n'
+        text += f'headers = {{ {LIFE} = {{ env = "{LIFE_VARIABLE}" }} }}\n'
         text += self._group("mirrors", mirrored, "archive") + f"poll_max = {poll_max}\n"
         if posted is not None:
             text += self._group("posts", posted, "collector") + 'integrity = "strict"\n'
@@ -127,6 +130,13 @@ class Service(Consumer):
             self.unhealthy.append(error.read().decode(errors="replace").strip())
         except OSError as error:
             self.unhealthy.append(str(error))
+
+    def is_at_rest(self) -> bool:
+        """Has it read, delivered and committed all that it knows of?"""
+        if not self.has_begun():
+            return False
+        status = json.loads(self.status())
+        return bool(status["ready"]) and not any(group["lag"] or group["uncommitted"] for group in status["groups"])
 
     def status(self) -> str:
         """Its page of JSON."""
