@@ -26,7 +26,7 @@ from tailer.sinks.appended import AppendedFile
 from tailer.sinks.callback import Callback
 from tailer.sinks.exec import CommandPerBatch
 from tailer.sinks.fsync import parse_fsync
-from tailer.sinks.http import HttpPost
+from tailer.sinks.http import LARGEST_BODY, HttpPost
 from tailer.sinks.jsonl import JsonLines
 from tailer.sinks.ledger import Ledger
 from tailer.sinks.mirrors import Mirror, Mirrors
@@ -80,6 +80,11 @@ class Outlet(Protocol):
         """One of `configfile.SinkType`."""
         ...
 
+    @property
+    def largest(self) -> int | None:
+        """Bytes that are delivered at once; a batch of more goes in parts, and is delivered when the last is."""
+        ...
+
     async def open(self, ref: ObjectRef, mark: Mark | None) -> tuple[VisitSink, Mark | None]:
         """Begin a visit; the second of both is where reading is to go on.
 
@@ -118,6 +123,7 @@ class SinkOutlet:
         """Use `open_outlet`."""
         self.name = config.name
         self.type = str(config.type)
+        self.largest = kind.largest
         self._kind = kind
         self._observer = observer
         self._slots = asyncio.Semaphore(config.concurrency)
@@ -259,6 +265,7 @@ class _GroupOutlet:
         self._expect_proof = expect_proof
         self.name = shared.name
         self.type = shared.type
+        self.largest = shared.largest
         self.sync = shared.sync
         self.status = shared.status
 
@@ -324,6 +331,8 @@ class _Visit:
 class _Kind(Protocol):
     """What a type of sink is made of."""
 
+    largest: int | None
+
     async def open(self, ref: ObjectRef, mark: Mark | None, expect_proof: bool) -> tuple[Sink, Mark | None]:
         """The sink of one object, and where to go on. Raises SinkError."""
         ...
@@ -340,6 +349,8 @@ class _Kind(Protocol):
 class _Stateless:
     """Of a sink that keeps nothing between two batches, and takes them from all objects alike."""
 
+    largest: int | None = None
+
     def is_out_of_order(self, error: SinkError) -> bool:
         return not isinstance(error, SinkBusy)
 
@@ -352,6 +363,8 @@ class _Stateless:
 
 class _Files:
     """A mirror of each object below a folder."""
+
+    largest: int | None = None
 
     def __init__(self, config: SinkConfig) -> None:
         assert config.path is not None  # `load_config` sees to it
@@ -439,6 +452,8 @@ class _Commands(_Stateless):
 
 class _Posts(_Stateless):
     """A POST for each batch, over connections that all objects share."""
+
+    largest: int | None = LARGEST_BODY
 
     def __init__(self, config: SinkConfig) -> None:
         assert config.url is not None  # `load_config` sees to it

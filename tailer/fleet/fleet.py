@@ -126,6 +126,9 @@ class Fleet:
 
     def _options(self, reserved: int, lane: Lane) -> TailOptions:
         group, small = self.group, lane is self._lanes.small
+        window = reserved if small else max(1, reserved // 2)
+        if self._outlet.largest is not None:  # a batch is a window and what was left of a record before it
+            window = min(window, self._outlet.largest * 15 // 16)
         return TailOptions(
             follow=Follow.NAME if group.replaced == "restart" else Follow.DESCRIPTOR,
             retry=True,
@@ -133,7 +136,7 @@ class Fleet:
             poll=Poll.GET,
             delimiter=group.delimiter,
             max_record=group.max_record,
-            max_window=reserved if small else max(1, reserved // 2),
+            max_window=window,
             max_depth=1 if small else 4,
             max_ahead=reserved,
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote, urlsplit
 
 from tailer.core import crc64
+from tailer.core.events import Rewound
 from tailer.errors import SinkBusy, SinkError, TailerError, UsageError
 from tailer.oss.transport import open_transport
 from tailer.oss.unshown import UnshownDict, UnshownUrl
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from tailer.core.events import Batch, Event
     from tailer.oss.transport import Data, Transport
 
-_LARGEST_BODY = 1 << 20
+LARGEST_BODY = 1 << 20  # bytes
+_KEY = "Idempotency-Key"
 _LONGEST_WAIT = 3600.0  # seconds; a server that asks for more is asked again then
 _ANSWER_LIMIT = 64 << 10  # bytes of an answer that are read so that its connection can be used again
 _LATER = frozenset({408, 429})
@@ -37,7 +39,8 @@ class HttpPost:
     ``X-OSS-Tail-Start``, ``X-OSS-Tail-End`` (bytes, the end exclusive) and ``Idempotency-Key``: a hash of those and of
     the CRC-64 of the bytes, the same at every repetition.
 
-    At least once: a POST whose answer was lost is made again, with the same key. A server that keeps the keys has
+    At least once: a POST whose answer was lost is made again, with the same key, and so is what a kill found
+    under way. A server that keeps the keys has
     each batch exactly once as long as batches are cut alike, which a restart may change: offsets always tell.
     """
 
@@ -47,7 +50,7 @@ class HttpPost:
         *,
         headers: Mapping[str, str] | None = None,
         body: Literal["bytes", "jsonl"] = "bytes",
-        largest_body: int = _LARGEST_BODY,
+        largest_body: int = LARGEST_BODY,
         transport: Transport | None = None,
     ) -> None:
         """`headers` are sent along, a token for one. `body`: the bytes as they are, or one JSON object per record.
@@ -65,20 +68,27 @@ class HttpPost:
         self._headers = UnshownDict({**(headers or {}), "Content-Type": _CONTENT_TYPES[body]})
         self._jsonl = body == "jsonl"
         self._largest = largest_body
+        self._taken: set[str] = set()  # the keys of parts of batches that were not taken whole yet
         self._mine = transport is None
         self._transport = open_transport() if transport is None else transport
 
     async def write(self, batch: Batch) -> None:
         """POST the batch, in one or more requests. Raises SinkBusy and SinkError.
 
-        After either, the whole batch is due again: parts of it that were taken come with the keys they had.
+        After either, the whole batch is due again; the parts of it that were taken are then left out.
         """
+        keys = []
         for part in parts(batch, self._largest):
-            await self._post(part)
+            identity = _identity(part)
+            keys.append(identity[_KEY])
+            if keys[-1] not in self._taken:
+                await self._post(part, identity)
+                self._taken.add(keys[-1])
+        self._taken.difference_update(keys)
 
-    async def _post(self, batch: Batch) -> None:
+    async def _post(self, batch: Batch, identity: Mapping[str, str]) -> None:
         body: Data = encode(batch.object, batch) if self._jsonl else batch.data
-        headers = UnshownDict({**self._headers, **_identity(batch)})
+        headers = UnshownDict({**self._headers, **identity})
         async with self._asking(), self._transport.open("POST", self._url, headers, body) as answer:
             await answer.read(_ANSWER_LIMIT)
             self._judge(answer.status, answer.header("retry-after"))
@@ -106,6 +116,8 @@ class HttpPost:
 
     async def notice(self, event: Event) -> None:
         """Nothing is sent: bytes that come again have the same offsets, a new object has another generation."""
+        if isinstance(event, Rewound):
+            self._taken.clear()  # what came between them may have taken their place
 
     async def close(self) -> None:
         """Close the connections, unless they are the caller's."""
@@ -146,7 +158,7 @@ def _identity(batch: Batch) -> dict[str, str]:
         "X-OSS-Tail-Start": str(batch.start),
         "X-OSS-Tail-End": str(batch.end),
         # The bytes are part of it: those that come again after a rewind have the same place and are others.
-        "Idempotency-Key": key,
+        _KEY: key,
     }
 
 

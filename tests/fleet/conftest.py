@@ -95,6 +95,7 @@ class Kept:
     """
 
     name, type = "kept", "http"
+    largest: int | None = None
 
     def __init__(self) -> None:
         self.data: dict[ObjectRef, dict[int, bytearray]] = defaultdict(dict)

@@ -670,3 +670,20 @@ def test_a_sequence_is_one_stream(world: World) -> None:
 
     play(follow())
     assert order == ["app-1", "app-2", "app-10", "app-10", "app-11", "app-11", "app-12"]
+
+
+def test_no_batch_is_larger_than_what_its_sink_delivers_at_once(world: World) -> None:
+    """Else much is delivered that no mark tells of, before the last part of it is."""
+    lengths: list[int] = []
+    world.sink.refuse = lambda batch: lengths.append(batch.end - batch.start)
+    world.sink.largest = 64 * 1024
+    text = b"0123456789abcde\n" * 200_000
+
+    async def play() -> None:
+        world.append("a.log", text)
+        async with world.follow():
+            await world.shows("a.log", text)
+
+    asyncio.run(play())
+    assert sum(lengths) == len(text)
+    assert max(lengths) <= 64 * 1024

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from tailer.core.events import Batch, Gone
+from tailer.core.events import Batch, Gone, Rewound
 from tailer.core.position import ObjectRef
 from tailer.errors import SinkBusy, SinkError, UsageError
 from tailer.oss.transport import Kind, Timeouts, open_transport
@@ -234,14 +234,29 @@ def test_retry_after_is_respected_within_an_hour(said: str, seconds: float | Non
         assert slept == [seconds]
 
 
-def test_a_large_batch_goes_in_parts_and_again_with_the_same_keys(kind: Kind) -> None:
+def test_of_a_large_batch_those_parts_come_again_that_were_not_taken(kind: Kind) -> None:
     async def run() -> None:
         async with serving(200, 503, 200) as server, posting(server, kind, largest_body=10) as sink:
             await Retrying(sink, sleep=lambda _: asyncio.sleep(0)).write(batch(b"one\ntwo\nthree\n", 100))
+            assert not sink._taken
         sent = [(headers["x-oss-tail-start"], headers["idempotency-key"], body) for _, headers, body in server.requests]
-        assert [body for _, _, body in sent] == [b"one\ntwo\n", b"three\n"] * 2
-        assert sent[:2] == sent[2:]
+        assert [body for _, _, body in sent] == [b"one\ntwo\n", b"three\n", b"three\n"]
+        assert sent[1] == sent[2]
         assert [start for start, _, _ in sent[:2]] == ["100", "108"]
+
+    asyncio.run(run())
+
+
+def test_all_parts_come_again_after_a_rewind(kind: Kind) -> None:
+    """Others may have been sent for the same place meanwhile."""
+
+    async def run() -> None:
+        async with serving(200, 503, 200) as server, posting(server, kind, largest_body=10) as sink:
+            with pytest.raises(SinkBusy):
+                await sink.write(batch(b"one\ntwo\nthree\n"))
+            await sink.notice(Rewound(0, 0, 14))
+            await sink.write(batch(b"one\ntwo\nthree\n"))
+        assert [body for _, _, body in server.requests] == [b"one\ntwo\n", b"three\n"] * 2
 
     asyncio.run(run())
 
