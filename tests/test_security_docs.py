@@ -24,7 +24,7 @@ def test_the_limits_are_those_of_the_code() -> None:
 
     limits = PAGE[PAGE.index("## Limits") : PAGE.index("## What is not")]
     for text, value in {
-        "64 KiB; 16 interim answers": (direct._MAX_HEAD, direct._MAX_INTERIM) == (64 << 10, 16),
+        "16 KiB; 16 interim answers": (direct._MAX_HEAD, direct._MAX_INTERIM) == (16 << 10, 16),
         "1 KiB a line, 64 trailers": (direct._MAX_LINE, direct._MAX_TRAILERS) == (1 << 10, 64),
         "its first 64 KiB are looked at": messages.MAX_ERROR_BODY == 64 << 10,
         "16 MiB, 100,000 elements": (messages.MAX_LIST_BODY, messages._MAX_ELEMENTS) == (16 << 20, 100_000),
