@@ -8,7 +8,7 @@ import os
 import resource
 
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # <malloc.h> of the GNU C library
-_LARGE = 64 * 1024
+_LARGE = 512 * 1024  # with 64 KiB, windows of 100 KB at 50 MB/s cost a third more CPU (docs/scale.md)
 
 
 def occupy_standard_descriptors() -> None:

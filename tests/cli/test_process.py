@@ -19,11 +19,11 @@ def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 keep_memory_together()
-bytes(1 << 20)  # behind the first large one that is freed, the library takes the next from among the small
+bytes(8 << 20)  # behind the first large one that is freed, the library takes the next from among the small
 held, large = [], []
-for _ in range(1000):
-    large.append(b"x" * 100_000)
-    held.append(b"y" * 1000)
+for _ in range(170):
+    large.append(b"x" * 600_000)
+    held.append(b"y" * 20_000)
 most = resident()
 large.clear()
 print(most - resident())
