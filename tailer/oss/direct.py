@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import select
+import time
 from collections import deque
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ from tailer.oss.http import IDLE_SECONDS, USER_AGENT, Kind, check_headers, failu
 from tailer.oss.unshown import UnshownBytes
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from tailer.oss.http import Data, Timeouts
 
@@ -31,6 +32,7 @@ _MAX_TRAILERS = 64  # lines behind a chunked body
 _PIECE = 256 * 1024
 _SMALL_BODY = 32 * 1024
 _KEPT_BUFFERS = 8
+_KEPT_SECONDS = 10.0
 _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [^\r\n]*)?")
 _FIELD = rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n\0]*)\r\n"
 _FIELDS = re.compile(rb"(?:%b)*" % _FIELD)
@@ -80,6 +82,7 @@ class DirectTransport:
                 kept.popleft().abort()
         else:
             connection.abort()
+        self._buffers.let_go()
 
     async def _exchange(
         self, place: _Place, method: str, url: str, head: bytes, body: Data | None
@@ -445,21 +448,37 @@ class _Buffers:
     Making a large buffer and touching its pages for the first time costs more than filling it.
     """
 
-    def __init__(self) -> None:
-        self._kept: deque[bytearray] = deque(maxlen=_KEPT_BUFFERS)
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._kept: deque[tuple[float, bytearray]] = deque()  # with the time when it was taken, oldest first
 
     def take(self, size: int) -> memoryview:
         """Writable memory of `size` bytes. It is taken back when the last view of it is gone."""
         if size < _PIECE:
             return memoryview(bytearray(size))
-        for _ in range(len(self._kept)):
-            buffer = self._kept[0]
-            self._kept.rotate(-1)
-            if len(buffer) >= size and _is_unseen(buffer):
-                return memoryview(buffer)[:size]
-        buffer = bytearray(size)
-        self._kept.append(buffer)
-        return memoryview(buffer)
+        buffer = self._find(size)
+        if buffer is None:
+            buffer = bytearray(size)
+            if len(self._kept) == _KEPT_BUFFERS:
+                self._kept.popleft()
+        self._kept.append((self._clock(), buffer))
+        return memoryview(buffer)[:size]
+
+    def let_go(self) -> None:
+        """Free what was not taken for `_KEPT_SECONDS`, so that a burst is not paid for as long as we run."""
+        while self._kept and self._clock() - self._kept[0][0] >= _KEPT_SECONDS:
+            self._kept.popleft()
+
+    def _find(self, size: int) -> bytearray | None:
+        """Take out the smallest that is free and large enough, of several the last taken: the others can go."""
+        kept = self._kept
+        free = [place for place, (_, buffer) in enumerate(kept) if len(buffer) >= size and _is_unseen(buffer)]
+        if not free:
+            return None
+        place = min(free, key=lambda place: (len(kept[place][1]), -place))
+        _, buffer = kept[place]
+        del kept[place]
+        return buffer
 
 
 def _is_unseen(buffer: bytearray) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import subprocess
@@ -88,9 +89,15 @@ class OssTail:
         return f"oss://bucket/{key}"
 
     def renew(self, key: str, data: bytes) -> str:
-        """Delete the object and append `data` to a new one under its name, faster than anyone polls."""
-        self.server.store.delete("bucket", key)
-        return self.append(key, data)
+        """Delete the object and append `data` to a new one under its name, while nobody is answered."""
+        listener = self.server._listener
+        assert listener is not None
+
+        async def renew() -> str:
+            self.server.store.delete("bucket", key)
+            return self.append(key, data)
+
+        return asyncio.run_coroutine_threadsafe(renew(), listener.get_loop()).result()
 
     @contextmanager
     def counting(self) -> Iterator[Callable[[], int]]:

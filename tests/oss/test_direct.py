@@ -315,3 +315,47 @@ def test_memory_that_is_looked_at_for_long_does_not_stand_in_the_way():
         view[:] = bytes([number]) * len(view)
     assert [view[7] for view in kept] == list(range(40))
     assert len({id(view.obj) for view in kept}) == 40
+
+
+def test_memory_that_nobody_takes_is_let_go_after_ten_seconds():
+    """Of a burst only as much stays as is taken again and again."""
+    now = 0.0
+    buffers = _Buffers(lambda: now)
+    burst = [buffers.take(4 << 20) for _ in range(8)]
+    del burst
+    for second in range(10):
+        now = float(second)
+        buffers.take(1 << 20)
+        buffers.let_go()
+    assert sum(len(buffer) for _, buffer in buffers._kept) == 32 << 20
+    now = 10.0
+    buffers.let_go()
+    assert sum(len(buffer) for _, buffer in buffers._kept) == 4 << 20
+
+
+def test_of_the_memory_that_suffices_the_smallest_is_used_and_of_several_the_one_used_last():
+    buffers = _Buffers(lambda: 0.0)
+    views = [buffers.take(size << 20) for size in (1, 4, 2, 2)]
+    owners = [id(view.obj) for view in views]
+    del views
+    assert id(buffers.take(3 << 19).obj) == owners[3]
+    assert id(buffers.take(3 << 20).obj) == owners[1]
+    assert id(buffers.take(1 << 20).obj) == owners[0]
+
+
+def test_memory_of_a_body_is_let_go_by_later_requests(wire, monkeypatch):
+    """As those are polls, a follower of an object that rests holds no window."""
+    monkeypatch.setattr("tailer.oss.direct._KEPT_SECONDS", 0.0)
+
+    async def main():
+        async with wire.serving(wire.answer(200, {}, b"x" * 262144), wire.answer(200, {}, b"")) as server:
+            transport = DirectTransport(Timeouts(2, 2))
+            async with transport.open("GET", server.url, {}) as response:
+                assert len(await response.read(1 << 20)) == 262144
+                assert len(transport._buffers._kept) == 1
+            async with transport.open("HEAD", server.url, {}):
+                pass
+            assert not transport._buffers._kept
+            await transport.aclose()
+
+    asyncio.run(main())
