@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import os
 import subprocess
@@ -17,6 +16,7 @@ import pytest
 
 import tailer.local
 from tailer.cli.tail import run
+from tests.renewal import renew
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -90,14 +90,8 @@ class OssTail:
 
     def renew(self, key: str, data: bytes) -> str:
         """Delete the object and append `data` to a new one under its name, while nobody is answered."""
-        listener = self.server._listener
-        assert listener is not None
-
-        async def renew() -> str:
-            self.server.store.delete("bucket", key)
-            return self.append(key, data)
-
-        return asyncio.run_coroutine_threadsafe(renew(), listener.get_loop()).result()
+        renew(self.server, "bucket", key, data)
+        return f"oss://bucket/{key}"
 
     @contextmanager
     def counting(self) -> Iterator[Callable[[], int]]:

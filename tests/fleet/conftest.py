@@ -21,6 +21,7 @@ from tailer.fleet import Fleet, Governor
 from tailer.oss.client import connect
 from tailer.sinks.ledger import Ledger
 from tailer.status import SinkStatus
+from tests.renewal import renew
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -216,8 +217,7 @@ class World:
         self.server.store.append(self.bucket, key, found.size if found else 0, data)
 
     def renew(self, key: str, data: bytes) -> None:
-        self.server.store.delete(self.bucket, key)
-        self.append(key, data)
+        renew(self.server, self.bucket, key, data)
 
     def text(self, key: str) -> bytes:
         return self.sink.text(self.ref(key))
