@@ -48,7 +48,9 @@ attributes, so that one schedule can act on every error alike. ``str(error)`` is
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, TypeVar
+
+_Error = TypeVar("_Error", bound=BaseException)
 
 
 class TailerError(Exception):
@@ -293,3 +295,16 @@ class CheckpointError(TailerError):
     """A checkpoint could not be read or kept (a full disk), or another process owns its group."""
 
     retriable = True
+
+
+def without_frames(error: _Error) -> _Error:
+    """`error`, to be kept and not raised: its traceback and those of its causes are let go.
+
+    A traceback holds each frame that the error passed through, and these what was in hand there: often a window, or
+    whoever keeps the error, which then only the cyclic garbage collector finds.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+    return error

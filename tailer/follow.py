@@ -35,7 +35,15 @@ from tailer.core.position import Window as Window
 from tailer.core.ranges import ByteRange
 from tailer.core.schedule import back_off
 from tailer.core.tail import Tail
-from tailer.errors import ChainBroken, CheckpointError, NotFound, RangeNotSatisfiable, SinkError, TailerError
+from tailer.errors import (
+    ChainBroken,
+    CheckpointError,
+    NotFound,
+    RangeNotSatisfiable,
+    SinkError,
+    TailerError,
+    without_frames,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -235,7 +243,7 @@ class Follower:
         try:
             window = await self._under_way.popleft()
         except TailerError as error:
-            self.tail.fail(error, self._clock(), self._chance())
+            self.tail.fail(without_frames(error), self._clock(), self._chance())
         else:
             self.tail.receive(window.start, window.data, window.meta, self._clock())
 
@@ -243,7 +251,7 @@ class Follower:
         try:
             meta = await self._reader.head(self.tail.ref)
         except TailerError as error:
-            self.tail.fail(error, self._clock(), self._chance())
+            self.tail.fail(without_frames(error), self._clock(), self._chance())
         else:
             self.tail.observe(meta, self._clock())
 

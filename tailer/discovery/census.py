@@ -13,7 +13,7 @@ from tailer.core.position import ObjectRef
 from tailer.core.schedule import back_off
 from tailer.discovery.partitions import Partitions, is_partitioned
 from tailer.discovery.scope import Lister, Scope, merged, tick, too_many, walk
-from tailer.errors import AddressError, ObjectNotFound, TailerError
+from tailer.errors import AddressError, ObjectNotFound, TailerError, without_frames
 from tailer.oss.address import check_key
 
 if TYPE_CHECKING:
@@ -249,7 +249,7 @@ class Census(Generic[R]):
             try:
                 await (self._look(scope) if scope.single else self._list(scope))
             except TailerError as error:
-                self._changes.errors[scope.name] = error
+                self._changes.errors[scope.name] = without_frames(error)
             else:
                 scope.complete_in = self._round
                 scope.listed |= scope.name not in self._changes.errors

@@ -31,6 +31,7 @@ from tailer.errors import (
     ObjectReplaced,
     SinkError,
     TailerError,
+    without_frames,
 )
 from tailer.fleet.kept import LOADED_AT_ONCE, Kept
 from tailer.fleet.lanes import Lanes
@@ -519,7 +520,7 @@ class Fleet:
         except Enough:
             enough = True
         except TailerError as failure:
-            error = failure
+            error = without_frames(failure)
         finally:
             lane.leave(reserved)
             del self._under_way[visit.ref]

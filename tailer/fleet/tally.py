@@ -88,7 +88,7 @@ class Tally:
         pulse = row.awake()
         self._pulses[row] = None
         pulse.failures += 1
-        pulse.error, pulse.error_at = _without_frames(error), time.time()
+        pulse.error, pulse.error_at = error, time.time()
         if not passes or pulse.failures >= _STUBBORN:
             self.turn(row, "failed")
 
@@ -200,12 +200,3 @@ class Tally:
         if row.pulse is not None and isinstance(row.pulse.error, IntegrityError):
             return "broken"
         return "unproven" if row in self._loose else "proven"
-
-
-def _without_frames(error: TailerError) -> TailerError:
-    """`error`, to be kept: its traceback holds each frame that it passed through, and these the bytes in hand."""
-    link: BaseException | None = error
-    while link is not None:
-        link.__traceback__ = None
-        link = link.__cause__ or link.__context__
-    return error

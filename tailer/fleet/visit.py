@@ -90,6 +90,8 @@ class Visit:
             if told is error:
                 raise
             raise told from error
+        finally:
+            del self._tail  # which knows us: two that know each other only the cyclic garbage collector finds
         if tail.mark != self.row.mark:
             self.moved(tail.mark, 0)
         if tail.size is not None:

@@ -290,9 +290,12 @@ class Client:
                 error = await _error(answer, request, signed=credentials is not None)
             finally:
                 await exchange.end()
-            if type(error) in mended or not await self._mend(error, credentials):
-                raise error
-            mended.add(type(error))
+            try:
+                if type(error) in mended or not await self._mend(error, credentials):
+                    raise error
+                mended.add(type(error))
+            finally:
+                del error  # see `without_frames`: what is raised holds this frame
 
     def tell(self, operation: str, answer: _Answer | None, seconds: float) -> None:
         """A request is over."""

@@ -12,6 +12,7 @@ import re
 import select
 import time
 from collections import deque
+from copy import copy
 from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -417,7 +418,7 @@ class _Connection(asyncio.BufferedProtocol):
 
     async def _more(self, silence: float | None) -> None:
         if self._ended is not None:
-            raise self._ended
+            raise copy(self._ended)  # what is raised holds this frame, and that us: we may not hold it, too
         await self._wait(silence)
 
     async def _wait(self, silence: float | None) -> None:
@@ -431,6 +432,7 @@ class _Connection(asyncio.BufferedProtocol):
             self._waiter = None
             if timer is not None:
                 timer.cancel()
+            del waiter  # holds what is raised here, and that this frame
 
     def _check_silence(self, waiter: asyncio.Future[None], silence: float) -> None:
         if waiter.done():

@@ -13,7 +13,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 from urllib.parse import urlsplit
 
-from tailer.errors import ConnectError, ConnectionLost, RequestTimeout, TailerError, TlsError, UsageError
+from tailer.errors import (
+    ConnectError,
+    ConnectionLost,
+    RequestTimeout,
+    TailerError,
+    TlsError,
+    UsageError,
+    without_frames,
+)
 from tailer.version import __version__
 
 if TYPE_CHECKING:
@@ -145,10 +153,12 @@ def mapped(url: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        mapped = map_error(error, url)
-        if mapped is None:
+        if isinstance(error, TailerError) or (ours := map_error(error, url)) is None:
             raise
-        raise mapped from error
+        try:
+            raise ours from without_frames(error)
+        finally:
+            del ours  # what is raised holds this frame
 
 
 def map_error(error: Exception, url: str) -> TailerError | None:

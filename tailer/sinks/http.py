@@ -108,11 +108,14 @@ class HttpPost:
         if 200 <= status < 300:
             return
         if status in _LATER or status >= 500:
-            busy = SinkBusy(f"POST to {self._place} was answered with status {status}")
-            busy.retry_after = _seconds(retry_after)
-            raise busy
+            raise self._busy(status, retry_after)
         hint = "redirects are not followed: give the final URL" if 300 <= status < 400 else None
         raise SinkError(f"POST to {self._place} was answered with status {status}", hint=hint)
+
+    def _busy(self, status: int, retry_after: str | None) -> SinkBusy:
+        busy = SinkBusy(f"POST to {self._place} was answered with status {status}")
+        busy.retry_after = _seconds(retry_after)
+        return busy
 
     async def notice(self, event: Event) -> None:
         """Nothing is sent: bytes that come again have the same offsets, a new object has another generation."""

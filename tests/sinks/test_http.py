@@ -18,6 +18,7 @@ from tailer.errors import SinkBusy, SinkError, UsageError
 from tailer.oss.transport import Kind, Timeouts, open_transport
 from tailer.sinks.http import HttpPost, parts
 from tailer.sinks.retry import Retrying
+from tests.garbage import collecting
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -192,6 +193,21 @@ def test_no_answer_is_tried_again(kind: Kind, answer: int | None) -> None:
         assert len(server.requests) == 2
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("answer", [503, 0])
+def test_a_refused_batch_is_left_to_no_garbage_collector(answer: int) -> None:
+    """It would be held until that comes, again and again, for each receiver that is away for a while."""
+
+    async def main() -> None:
+        async with serving(*[answer] * 5, 200) as server, posting(server, "direct") as sink:
+            retrying = Retrying(sink, sleep=lambda _: asyncio.sleep(0))
+            with collecting() as left:
+                await retrying.write(batch(b"data\n"))
+            assert left == []
+            assert len(server.requests) == 6
+
+    asyncio.run(main())
 
 
 def test_nobody_there_is_tried_again(kind: Kind) -> None:
