@@ -282,6 +282,8 @@ async def _to_its_end(commit: Any, marks: Mapping[ObjectRef, Mark]) -> None:
     except asyncio.CancelledError:
         await asyncio.wait([running])
         raise
+    finally:
+        del running  # which holds what is raised, and that this frame
 
 
 def read_all(path: str | os.PathLike[str], group: str | None = None) -> list[Checkpoint]:

@@ -298,13 +298,15 @@ class CheckpointError(TailerError):
 
 
 def without_frames(error: _Error) -> _Error:
-    """`error`, to be kept and not raised: its traceback and those of its causes are let go.
+    """`error`, to be kept and not raised: its traceback and those of its causes are let go, and what was being handled.
 
     A traceback holds each frame that the error passed through, and these what was in hand there: often a window, or
     whoever keeps the error, which then only the cyclic garbage collector finds.
     """
     link: BaseException | None = error
-    while link is not None:
-        link.__traceback__ = None
-        link = link.__cause__ or link.__context__
+    seen: set[int] = set()
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        link.__traceback__ = link.__context__ = None  # the latter may be somebody else's, who still handles it
+        link = link.__cause__
     return error

@@ -35,15 +35,7 @@ from tailer.core.position import Window as Window
 from tailer.core.ranges import ByteRange
 from tailer.core.schedule import back_off
 from tailer.core.tail import Tail
-from tailer.errors import (
-    ChainBroken,
-    CheckpointError,
-    NotFound,
-    RangeNotSatisfiable,
-    SinkError,
-    TailerError,
-    without_frames,
-)
+from tailer.errors import ChainBroken, CheckpointError, NotFound, RangeNotSatisfiable, SinkError, TailerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -243,7 +235,7 @@ class Follower:
         try:
             window = await self._under_way.popleft()
         except TailerError as error:
-            self.tail.fail(without_frames(error), self._clock(), self._chance())
+            self.tail.fail(error, self._clock(), self._chance())
         else:
             self.tail.receive(window.start, window.data, window.meta, self._clock())
 
@@ -251,7 +243,7 @@ class Follower:
         try:
             meta = await self._reader.head(self.tail.ref)
         except TailerError as error:
-            self.tail.fail(without_frames(error), self._clock(), self._chance())
+            self.tail.fail(error, self._clock(), self._chance())
         else:
             self.tail.observe(meta, self._clock())
 
@@ -311,6 +303,7 @@ class Follower:
                 error = failure
             delay = back_off(attempt, self._chance(), error.retry_after)
             await self._sink.notice(Failed(error, delay, attempt))
+            del error  # it holds this frame
             await self._sleep(delay)
         return None
 
@@ -453,7 +446,11 @@ class _Proving:
         if asked is None:
             return None
         beginning, task = asked
-        holds, claim = beginning.feed(task.result().data), beginning.claim
+        try:
+            window = task.result()
+        finally:
+            del asked, task  # which hold what is raised, and that this frame
+        holds, claim = beginning.feed(window.data), beginning.claim
         self.misses = 0
         if holds:
             self._tail.prove_beginning(claim, beginning.crc64)

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from tailer import errors
-from tailer.errors import ServiceError, TailerError
+from tailer.errors import ServiceError, TailerError, without_frames
 
 CLASSES = {
     name: one
@@ -104,3 +104,37 @@ def test_a_throttle_carries_the_pause_that_the_service_asked_for() -> None:
 def test_every_error_is_caught_as_the_root(cls: type[TailerError]) -> None:
     with pytest.raises(TailerError):
         raise make(cls)
+
+
+def _raised(error: BaseException, cause: BaseException | None = None) -> BaseException:
+    try:
+        raise error from cause
+    except type(error) as caught:
+        return caught
+
+
+def test_an_error_that_is_kept_holds_no_frames_and_its_causes_hold_none() -> None:
+    cause = _raised(OSError("why"))
+    error = without_frames(_raised(errors.ConnectionLost("what"), cause))
+    assert (error.__traceback__, error.__cause__, cause.__traceback__) == (None, cause, None)
+
+
+def test_what_somebody_else_handles_meanwhile_keeps_its_frames() -> None:
+    """A request may be made while an error of the caller's own is handled: that is no cause of ours."""
+    try:
+        inspect.getsource(len)
+    except TypeError as error:
+        handled = error
+        kept = _raised(errors.ConnectionLost("what"))
+        context = kept.__context__
+        without_frames(kept)
+    assert context is handled
+    assert kept.__context__ is None
+    assert handled.__traceback__ is not None
+
+
+def test_errors_that_name_each_other_as_causes_are_no_endless_chain() -> None:
+    """As where a client keeps one error, and raises it at each call."""
+    first, second = errors.SinkBusy("first"), errors.SinkBusy("second")
+    first.__cause__, second.__cause__ = second, first
+    assert without_frames(first) is first

@@ -150,6 +150,7 @@ class Marks:
             self._observer.on_commit(self._group, time.perf_counter() - started, error)
             if error is not None:
                 self._observer.on_error(self._group, "checkpoint", error)
+            del error  # it holds this frame
 
 
 async def _either(event: asyncio.Event, seconds: float) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from tailer.core.events import Appeared, Failed, Gone, Replaced, Rewound, Sealed, Truncated
 from tailer.core.tail import Tail
-from tailer.errors import TailerError
+from tailer.errors import TailerError, without_frames
 from tailer.follow import Follower
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class Visit:
         self._host.on_event(self, event)
         await self._sink.notice(event)
         if isinstance(event, Failed):
-            self.failure = event.error
+            self.failure = without_frames(event.error)
             if event.attempt >= _PATIENCE:
                 raise event.error
 

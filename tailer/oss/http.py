@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 from urllib.parse import urlsplit
@@ -20,12 +21,11 @@ from tailer.errors import (
     TailerError,
     TlsError,
     UsageError,
-    without_frames,
 )
 from tailer.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
 Kind = Literal["direct", "fast", "httpx"]
@@ -150,22 +150,24 @@ _RUSTLS = re.compile(
 @contextlib.contextmanager
 def mapped(url: str) -> Iterator[None]:
     """Raise what a library or a socket raises as one of ours."""
+    handled = sys.exception()
     try:
         yield
     except Exception as error:
-        if isinstance(error, TailerError) or (ours := map_error(error, url)) is None:
+        if isinstance(error, TailerError) or (ours := map_error(error, url, handled)) is None:
             raise
         try:
-            raise ours from without_frames(error)
+            raise ours from error
         finally:
             del ours  # what is raised holds this frame
 
 
-def map_error(error: Exception, url: str) -> TailerError | None:
+def map_error(error: Exception, url: str, handled: BaseException | None = None) -> TailerError | None:
     """The one of ours that `error` stands for; None when it is not of the network or of a library.
 
     The message names the host alone, as a URL may hold a signature. For the same reason the query is taken
-    out of `error` itself, which stays as the cause.
+    out of `error` itself, which stays as the cause. `handled` is what was being handled when the request began:
+    it stands behind `error`, and is no cause of it.
     """
     names = (kind.__name__ for kind in type(error).__mro__)
     kind = next((_MEANINGS[name] for name in names if name in _MEANINGS), None)
@@ -174,16 +176,27 @@ def map_error(error: Exception, url: str) -> TailerError | None:
     causes = _rust_causes(error)
     if kind is ConnectError and causes and "client error (Connect)" not in causes:
         kind = ConnectionLost  # the library calls any failure before the answer's head so
-    if kind is ConnectError and _is_tls(error, causes):
+    chain = _chain(error, handled)
+    if kind is ConnectError and _is_tls(chain, causes):
         kind = TlsError
-    reason = _reason(error, causes)
+    reason = _reason(chain, causes)
     hint = "does the endpoint speak https there?" if kind is TlsError and "certificate" not in reason else None
     return kind(_WORDS[kind].format(host=_host(url), reason=reason), hint=hint)
 
 
 def failure(kind: type[TailerError], url: str, error: Exception | None = None) -> TailerError:
     """A `kind` of error about the host of `url`, for the reason that `error` holds."""
-    return kind(_WORDS[kind].format(host=_host(url), reason="" if error is None else _reason(error, [])))
+    return kind(_WORDS[kind].format(host=_host(url), reason="" if error is None else _reason([error], [])))
+
+
+def _chain(error: BaseException, handled: BaseException | None) -> list[BaseException]:
+    """`error` and what led to it, the deepest last."""
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link is not handled and link not in chain:
+        chain.append(link)
+        link = link.__cause__ or link.__context__
+    return chain
 
 
 def _host(url: str) -> str:
@@ -201,30 +214,23 @@ def _rust_causes(error: Exception) -> list[str]:
     return [cause["message"] for cause in causes]
 
 
-def _is_tls(error: BaseException | None, rust_causes: list[str]) -> bool:
+def _is_tls(chain: Sequence[BaseException], rust_causes: list[str]) -> bool:
     if rust_causes:
         return _RUSTLS.match(rust_causes[-1]) is not None
     import ssl
 
-    while error is not None:
-        if isinstance(error, ssl.SSLError):
-            # A peer that hangs up in the handshake is a broken connection and not a bad certificate.
-            return not isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError))
-        error = error.__cause__ or error.__context__
-    return False
+    found = next((error for error in chain if isinstance(error, ssl.SSLError)), None)
+    # A peer that hangs up in the handshake is a broken connection and not a bad certificate.
+    return found is not None and not isinstance(found, (ssl.SSLEOFError, ssl.SSLZeroReturnError))
 
 
-def _reason(error: BaseException, rust_causes: list[str]) -> str:
+def _reason(chain: Sequence[BaseException], rust_causes: list[str]) -> str:
     """The deepest cause in words, alike for both libraries."""
     if rust_causes:
         return re.sub(r" \(os error \d+\)$", "", rust_causes[-1])
-    words = str(error)
-    deeper: BaseException | None = error
-    while deeper is not None:
-        if isinstance(deeper, OSError):
-            words = _words_of_os_error(deeper)
-        deeper = deeper.__cause__ or deeper.__context__
-    return words or type(error).__name__
+    deepest = next((error for error in reversed(chain) if isinstance(error, OSError)), None)
+    words = str(chain[0]) if deepest is None else _words_of_os_error(deepest)
+    return words or type(chain[0]).__name__
 
 
 def _words_of_os_error(error: OSError) -> str:

@@ -98,7 +98,10 @@ class Mirrors:
         slots = asyncio.Semaphore(_SYNCS_AT_ONCE)
         for error in await asyncio.gather(*(self._sync(ref, slots) for ref in refs), return_exceptions=True):
             if error is not None:
-                raise error
+                try:
+                    raise error
+                finally:
+                    del error  # it holds this frame
 
     async def close(self) -> None:
         """Let go of all files. Raises the first SinkError of a failed fsync that was not told yet."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tailer.core.events import Failed
 from tailer.core.schedule import back_off
-from tailer.errors import SinkBusy, without_frames
+from tailer.errors import SinkBusy
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -56,7 +56,7 @@ class Retrying:
             except SinkBusy as error:
                 if attempt == self._attempts or not self._goes_on():
                     raise
-                await self._pause(without_frames(error), attempt)
+                await self._pause(error, attempt)
 
     async def _pause(self, error: SinkBusy, attempt: int) -> None:
         delay = back_off(attempt, self._chance(), error.retry_after)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,7 @@ from tailer.core.position import Mark, ObjectRef, Position
 from tailer.errors import CheckpointError, SinkError, TailerError
 from tailer.fleet.marks import COMMIT_BYTES, Marks
 from tests.fleet.conftest import Observed
+from tests.garbage import collecting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,6 +123,36 @@ def test_a_mark_that_is_kept_at_once_counts_until_it_is(kept: Checkpoints) -> No
         assert marks.uncommitted == 0
 
     asyncio.run(keep())
+
+
+class Forgetful(Observed):
+    """What it would keep would be no garbage."""
+
+    def on_error(self, group: str, stage: str, error: TailerError) -> None:
+        self.commits += 1
+
+
+def test_a_commit_that_failed_leaves_nothing_to_the_collector(
+    kept: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a disk is full for a night, that would be all the marks of each try."""
+
+    def refuse(*_: object) -> None:
+        raise CheckpointError("disk full")
+
+    async def note() -> None:
+        marks = Marks(kept, ready, Forgetful(), "web")
+        monkeypatch.setattr(kept, "commit", refuse)
+        with collecting() as left:
+            for offset in range(3):
+                marks.note(A, at(offset))
+                with contextlib.suppress(CheckpointError):
+                    await marks.flush()
+            assert isinstance(marks.error, CheckpointError)
+            marks.error = None
+        assert left == []
+
+    asyncio.run(note())
 
 
 @pytest.mark.parametrize("error", [SinkError("no fsync"), CheckpointError("disk full")], ids=["sink", "checkpoint"])

@@ -345,14 +345,14 @@ def test_of_the_memory_that_suffices_the_smallest_is_used_and_of_several_the_one
 
 def test_memory_of_a_body_is_let_go_by_later_requests(wire, monkeypatch):
     """As those are polls, a follower of an object that rests holds no window."""
-    monkeypatch.setattr("tailer.oss.direct._KEPT_SECONDS", 0.0)
 
     async def main():
         async with wire.serving(wire.answer(200, {}, b"x" * 262144), wire.answer(200, {}, b"")) as server:
             transport = DirectTransport(Timeouts(2, 2))
             async with transport.open("GET", server.url, {}) as response:
                 assert len(await response.read(1 << 20)) == 262144
-                assert len(transport._buffers._kept) == 1
+            assert len(transport._buffers._kept) == 1
+            monkeypatch.setattr("tailer.oss.direct._KEPT_SECONDS", 0.0)
             async with transport.open("HEAD", server.url, {}):
                 pass
             assert not transport._buffers._kept

@@ -223,6 +223,18 @@ def test_the_connection_is_reset(wire, kind):
     check(failure(wire, kind, wire.reply(b"", reset=True)), errors.ConnectionLost)
 
 
+def test_what_the_caller_is_handling_is_no_reason(wire, kind, tmp_path):
+    """Nor is anything changed about it."""
+    try:
+        (tmp_path / "none").read_bytes()
+    except FileNotFoundError as handled:
+        before = handled.__traceback__
+        error = failure(wire, kind, wire.reply(b"", close=True))
+        after = handled.__traceback__
+    assert "No such file" not in str(error)
+    assert before is after is not None
+
+
 @pytest.mark.parametrize(
     "data",
     [
