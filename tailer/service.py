@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import importlib.util
 import logging
 import os
@@ -51,7 +50,6 @@ _TICK = 1.0  # seconds
 _BETWEEN_RELOADS = 0.5  # seconds: what asks for more is asked once
 _LONG_AGO = 600.0  # seconds: whatever failed before that, a group fails for the first time
 _STANDSTILL = 30.0  # seconds without a sign of life
-_GIVE_BACK = 60.0  # seconds
 _MOST_OBJECTS = 200  # in a status, where no more of them have metrics
 _MOST_REQUESTS = 256  # at once, and so connections, however many groups there are
 
@@ -159,8 +157,7 @@ class Service:
             self._metrics.declare(groups, self._config.sinks, object_series=self._config.server.object_series)
 
     async def _until_stopped(self) -> None:
-        for_ever = self._reload_for_ever(), self._tick_for_ever(), _give_back_for_ever()
-        tasks = [asyncio.create_task(one) for one in for_ever]
+        tasks = [asyncio.create_task(one) for one in (self._reload_for_ever(), self._tick_for_ever())]
         try:
             with watching(self._path, self.reload, self._seen):
                 self._notifier.ready()
@@ -561,15 +558,6 @@ _UNHEARD = cast("Observer", _Unheard())
 
 def _counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
-
-
-async def _give_back_for_ever() -> None:
-    """Let the system have what was freed. By itself the GNU C library keeps what lies between what is in use
-    (malloc_trim(3)): after 26 minutes of busy moments that was 49 of 77 MB (docs/soak.md)."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    while trim is not None:
-        await asyncio.sleep(_GIVE_BACK)
-        await asyncio.to_thread(trim, 0)
 
 
 async def _unless(event: asyncio.Event, work: asyncio.Future[Any]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import importlib.util
 import json
 import os
@@ -737,24 +736,4 @@ def test_a_hint_is_told_to_every_group_that_follows_the_object(bench: Bench) -> 
             assert service.hint(ObjectRef("logs", "a.log"))
             assert not service.hint(ObjectRef("logs", "elsewhere/b"))
 
-    asyncio.run(run())
-
-
-def resident() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="only the GNU C library keeps what is freed")
-def test_what_lies_between_what_is_in_use_is_given_back(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tailer.service, "_GIVE_BACK", 0.05)
-
-    async def run() -> None:
-        pieces = [b"x" * 60_000 for _ in range(2000)]
-        in_use, pieces[:] = pieces[::20], []
-        most = resident()
-        async with bench.running():
-            await until(lambda: resident() < most - 80_000_000)
-        assert len(in_use) == 100
-
-    bench.write(group("mirror", "oss://logs/*.log"))
     asyncio.run(run())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import os
@@ -40,3 +41,15 @@ def keep_memory_together() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, _LARGE)
         mallopt(_M_ARENA_MAX, 1)
+
+
+async def give_memory_back(seconds: float = 60.0) -> None:
+    """For ever, each so many seconds: let the system have what was freed.
+
+    By itself the GNU C library keeps what lies between what is in use (malloc_trim(3)): of a service, after 26
+    minutes of busy moments, that was 49 of 77 MB (docs/soak.md). Other C libraries are left alone.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    while trim is not None:
+        await asyncio.sleep(seconds)
+        await asyncio.to_thread(trim, 0)

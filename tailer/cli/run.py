@@ -8,7 +8,7 @@ import logging
 import signal
 from typing import TYPE_CHECKING
 
-from tailer.cli.process import allow_many_files, keep_memory_together
+from tailer.cli.process import allow_many_files, give_memory_back, keep_memory_together
 
 if TYPE_CHECKING:
     import argparse
@@ -43,8 +43,12 @@ async def _run(config: str) -> int:
     from tailer.service import Service
 
     service = Service(config, open_port=_open_port)
+    giving_back = asyncio.create_task(give_memory_back())
     with _signals(service):
-        return await service.run()
+        try:
+            return await service.run()
+        finally:
+            giving_back.cancel()
 
 
 async def _open_port(service: Service, server: ServerConfig) -> Port:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tailer.cli.messages import quote
 from tailer.cli.output import Announced, Observed, Printer, RawSink
-from tailer.cli.process import allow_many_files
+from tailer.cli.process import allow_many_files, give_memory_back
 from tailer.cli.start import HeldBack, Skipping, Start, find_start
 from tailer.core.options import Follow, Integrity, Poll, TailOptions
 from tailer.core.position import Mark
@@ -362,6 +362,7 @@ class Session:
             await self._fail(job, error)
 
     def _watches(self) -> Iterator[Coroutine[None, None, None]]:
+        yield give_memory_back()
         if self._options.pids:
             yield self._end_with_processes()
         if self._options.exit_idle is not None:

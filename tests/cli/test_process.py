@@ -1,10 +1,15 @@
 """What a command does with its process: seen in a process of its own, since it cannot be undone."""
 
+import asyncio
 import ctypes
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from tailer.cli.process import give_memory_back
 
 pytestmark = pytest.mark.skipif(
     not hasattr(ctypes.CDLL(None), "mallopt"), reason="only the GNU C library keeps what is freed"
@@ -64,3 +69,22 @@ def test_large_buffers_go_back_when_they_are_freed_whatever_lies_between_them():
 
 def test_all_threads_share_one_heap():
     assert printed(HEAPS).count("<heap nr=") == 1
+
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_what_lies_between_what_is_in_use_is_given_back():
+    async def main():
+        pieces = [b"x" * 60_000 for _ in range(2000)]
+        in_use, pieces[:] = pieces[::20], []
+        most = resident()
+        giving_back = asyncio.create_task(give_memory_back(0.05))
+        async with asyncio.timeout(30):
+            while resident() > most - 80_000_000:  # noqa: ASYNC110 - the system tells nobody
+                await asyncio.sleep(0.01)
+        giving_back.cancel()
+        assert len(in_use) == 100
+
+    asyncio.run(main())

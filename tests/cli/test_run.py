@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import tailer.local
+from tailer.cli.run import _run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -137,6 +139,25 @@ def test_what_is_in_hand_and_takes_too_long_is_said_and_comes_again(world: World
     world.write(group("web", "mirror"))
     world.start()
     world.wait_for(lambda: world.mirrored("a.log") == b"one\n", "the line that had not been delivered")
+
+
+def test_it_gives_memory_back_for_as_long_as_it_runs(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    happened = []
+
+    async def give_back() -> None:
+        happened.append("began")
+        os.kill(os.getpid(), signal.SIGTERM)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            happened.append("ended")
+
+    for name, value in world.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("tailer.cli.run.give_memory_back", give_back)
+    world.write(group("web", "mirror"))
+    assert asyncio.run(_run(str(world.config))) == 0
+    assert happened == ["began", "ended"]
 
 
 def test_a_port_that_is_taken_is_one_line_and_exit_status_2(world: World) -> None:

@@ -5,6 +5,7 @@ The scenes are those of coreutils' tests/tail/*.sh that mean something for an ob
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import pty
@@ -168,6 +169,24 @@ def test_descriptor_ends_when_replaced(oss_tail: OssTail, new: bytes) -> None:
         status, stdout, stderr = tail.end()
         assert (status, stdout) == (3, b"old and\n")
         assert re.fullmatch(rf"oss-tail: [^\n]*{address}[^\n]*\n", stderr)
+
+
+def test_whoever_follows_gives_memory_back_meanwhile(oss_tail: OssTail, monkeypatch: pytest.MonkeyPatch) -> None:
+    happened = []
+
+    async def give_back() -> None:
+        happened.append("began")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            happened.append("ended")
+
+    monkeypatch.setattr("tailer.cli.session.give_memory_back", give_back)
+    address = oss_tail.append("gives-back", b"a\n")
+    assert oss_tail.here([address]).stdout == b"a\n"
+    assert happened == []
+    assert oss_tail.here(["-f", *FAST, "--exit-idle", "0.1", address]).stdout == b"a\n"
+    assert happened == ["began", "ended"]
 
 
 def test_descriptor_ends_when_deleted(oss_tail: OssTail) -> None:
