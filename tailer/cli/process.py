@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ctypes
 import os
@@ -49,6 +48,8 @@ async def give_memory_back(seconds: float = 60.0) -> None:
     By itself the GNU C library keeps what lies between what is in use (malloc_trim(3)): of a service, after 26
     minutes of busy moments, that was 49 of 77 MB (docs/soak.md). Other C libraries are left alone.
     """
+    import asyncio  # late: who only asks for help does without
+
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     while trim is not None:
         await asyncio.sleep(seconds)
