@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from tailer.cli.messages import Messages, warn_in_clear
 from tailer.cli.options import help_text, parse
-from tailer.cli.process import keep_memory_together, occupy_standard_descriptors
+from tailer.cli.process import occupy_standard_descriptors
 from tailer.errors import AddressError, ConfigError, OutputClosed, SinkError, TailerError, UsageError
 from tailer.version import __version__
 
@@ -102,7 +102,6 @@ def _read(options: Options, stdout: int, stderr: int, messages: Messages) -> int
 
     stream = None if options.output is not None or options.exec is not None else OutputStream(stdout)
     progress = _progress(options, messages, stderr) if _shows_progress(options, stdout, stderr) else None
-    keep_memory_together()
     return asyncio.run(_session(options, addresses, stream, messages, progress))
 
 
