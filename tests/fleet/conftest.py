@@ -88,6 +88,13 @@ class Observed:
         pass
 
 
+class Forgetful(Observed):
+    """Keeps no error: what is kept is no garbage, whatever refers to it."""
+
+    def on_error(self, group: str, stage: str, error: TailerError) -> None:
+        self.events[stage] += 1
+
+
 class Kept:
     """An `Outlet` that keeps the bytes of every generation, as a reader of the sink would see them.
 

@@ -8,20 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tailer.local import Fault
-from tests.fleet.conftest import Observed
+from tests.fleet.conftest import Forgetful
 from tests.garbage import collecting
 
 if TYPE_CHECKING:
-    from tailer.errors import TailerError
     from tests.fleet.conftest import World
-
-
-class Forgetful(Observed):
-    """Keeps no error: what is kept is no garbage, whatever refers to it."""
-
-    def on_error(self, group: str, stage: str, error: TailerError) -> None:
-        self.events[stage] += 1
-
 
 FAULTS = {
     "refused": (Fault("status", operation="GetObject", probability=0.5),),

@@ -12,7 +12,7 @@ from tailer.checkpoints import Checkpoints
 from tailer.core.position import Mark, ObjectRef, Position
 from tailer.errors import CheckpointError, SinkError, TailerError
 from tailer.fleet.marks import COMMIT_BYTES, Marks
-from tests.fleet.conftest import Observed
+from tests.fleet.conftest import Forgetful, Observed
 from tests.garbage import collecting
 
 if TYPE_CHECKING:
@@ -123,13 +123,6 @@ def test_a_mark_that_is_kept_at_once_counts_until_it_is(kept: Checkpoints) -> No
         assert marks.uncommitted == 0
 
     asyncio.run(keep())
-
-
-class Forgetful(Observed):
-    """What it would keep would be no garbage."""
-
-    def on_error(self, group: str, stage: str, error: TailerError) -> None:
-        self.commits += 1
 
 
 def test_a_commit_that_failed_leaves_nothing_to_the_collector(
