@@ -118,10 +118,11 @@ class ObjectWriter:
     """Appends to one object, one append at a time.
 
     An append without an answer, or with one that does not fit, is decided by a HEAD: it is done if length *and*
-    CRC-64 say so, it was not taken if both are the old ones, and anything else is another writer. With
-    `on_conflict` ``"stop"`` that is PositionConflict. With ``"continue"`` the bytes behind the old end are read back:
-    they are ours, or ours are sent again behind the new end. (Only of two writers that send the very same bytes
-    to the same place, one of them without an answer, that cannot tell whose they are.)
+    CRC-64 say so, it was not taken if both are the old ones, and anything else is another writer. (One that was
+    refused at each try is not done, though the very same bytes stand there.) With `on_conflict` ``"stop"`` that is
+    PositionConflict. With ``"continue"`` the bytes behind the old end are read back: they are ours, or ours are sent
+    again behind the new end. (Only of two writers that send the very same bytes to the same place, one of them
+    without an answer, that cannot tell whose they are.)
 
     What may pass by itself is tried again for `patience` seconds. What is raised after that, and any error
     raised while an answer is outstanding, leaves unknown whether the bytes of that append were taken;
@@ -241,9 +242,12 @@ class ObjectWriter:
         *,
         unknown: bool,
     ) -> bool:
-        """Whether the object, as `meta` says it is, has the bytes. True moves `position`; False: send them again."""
+        """Whether the object, as `meta` says it is, has the bytes. True moves `position`; False: send them again.
+
+        Not `unknown`: each try was refused, so that what came to the object is another writer's, whatever it is.
+        """
         before, now = self.position, _position_of(meta)
-        if meta is not None and (now.offset, now.crc64) == (wanted.offset, wanted.crc64):
+        if unknown and meta is not None and (now.offset, now.crc64) == (wanted.offset, wanted.crc64):
             self.position, self.exists = wanted, True
             return True
         if (now.offset, now.crc64) == (before.offset, before.crc64):

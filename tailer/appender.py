@@ -327,7 +327,7 @@ class Appender:
             batch = self._take()
             try:
                 async with asyncio.timeout(None) as self._under_way:
-                    await self._send(batch)
+                    return await self._send(batch)
             except asyncio.CancelledError:
                 batch.unsure = True
                 self._interrupted = batch
@@ -340,7 +340,6 @@ class Appender:
                 raise
             finally:
                 self._under_way = None
-            return self.position
 
     def _take(self) -> _Pending:
         """What is to be sent next: what a cancellation interrupted goes first."""
@@ -361,19 +360,22 @@ class Appender:
             batch.fail(error)
         self._room.set()
 
-    async def _send(self, batch: _Pending) -> None:
+    async def _send(self, batch: _Pending) -> Position:
+        """Where the last of its records ends; another writer's bytes may stand behind it already."""
+        end = self.position
         while batch.done < len(batch.records):
             writer = await self._writer_for(len(batch.records[batch.done]))
             count = batch.fitting(writer.room)
             records = batch.records[batch.done : batch.done + count]
             try:
-                start, _ = await writer.append(records[0] if count == 1 else b"".join(records), unsure=batch.unsure)
+                start, end = await writer.append(records[0] if count == 1 else b"".join(records), unsure=batch.unsure)
             except ObjectFull:
                 if not self._names.counts or len(records[0]) > self._limit:
                     raise
                 continue  # another writer filled it meanwhile: the next object is asked for
             batch.acknowledge(count, start)
         batch.acknowledge(0, self.position)
+        return end
 
     @property
     def _limit(self) -> int:

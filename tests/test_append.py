@@ -470,6 +470,21 @@ def test_another_writer_with_as_many_bytes_is_not_taken_for_us(server: LocalServ
     assert content(server) == b"one\nTWO\n"
 
 
+def test_another_writer_with_the_same_bytes_is_an_error(server: LocalServer) -> None:
+    """Ours were refused, so those that stand there are not ours, though length and CRC-64 are the wanted ones."""
+
+    async def act(writer: ObjectWriter) -> None:
+        await writer.append(b"one\n")
+        server.store.append("bucket", REF.key, 4, b"tick\n")
+        await writer.append(b"tick\n")
+
+    with pytest.raises(PositionConflict, match="another writer") as caught:
+        write(settings(server), act)
+    assert caught.value.ours == (4, crc64.update(b"one\n"))
+    assert caught.value.theirs == (9, crc64.update(b"one\ntick\n"))
+    assert content(server) == b"one\ntick\n"
+
+
 @pytest.mark.parametrize("again", [b"", b"ten\n", b"much longer\n"])
 def test_an_object_that_was_deleted_or_replaced_is_a_conflict(server: LocalServer, again: bytes) -> None:
     async def act(writer: ObjectWriter) -> None:
@@ -505,6 +520,19 @@ def test_by_option_it_goes_on_behind_the_other_writer(server: LocalServer) -> No
     write(settings(server), act, on_conflict="continue")
     assert content(server) == b"one\nother\ntwo\n"
     assert done == [Appended(position(b"one\nother\n"), position(b"one\nother\ntwo\n"))]
+
+
+def test_by_option_the_same_bytes_of_two_writers_are_there_twice(server: LocalServer) -> None:
+    done: list[Appended] = []
+
+    async def act(writer: ObjectWriter) -> None:
+        await writer.append(b"one\n")
+        server.store.append("bucket", REF.key, 4, b"tick\n")
+        done.append(await writer.append(b"tick\n"))
+
+    write(settings(server), act, on_conflict="continue")
+    assert content(server) == b"one\ntick\ntick\n"
+    assert done == [Appended(position(b"one\ntick\n"), position(b"one\ntick\ntick\n"))]
 
 
 def test_by_option_it_starts_anew_where_the_object_is_gone(server: LocalServer) -> None:

@@ -76,6 +76,23 @@ def test_an_append_returns_where_it_ends(server: LocalServer) -> None:
     assert content(server) == b"one\ntwo\n"
 
 
+def test_an_append_returns_where_it_ends_though_another_writer_stands_behind_it(server: LocalServer) -> None:
+    """The answer is lost, and the other one comes before the look at what became of the append."""
+
+    def interfere(error: TailerError, delay: float) -> None:
+        server.store.append("bucket", "log", 8, b"other\n")
+
+    async def act(out: Appender) -> None:
+        await out.append(b"one\n")
+        lost = Fault("lose-answer", operation="AppendObject", count=1)
+        server.faults.add(lost, Fault("reset", operation="HeadObject", count=1))
+        assert await out.append(b"two\n") == position(b"one\ntwo\n")
+        assert out.position == position(b"one\ntwo\nother\n")
+
+    run(server, act, on_conflict="continue", on_trouble=interfere)
+    assert content(server) == b"one\ntwo\nother\n"
+
+
 def test_tasks_that_append_at_once_share_requests_and_each_gets_its_own_end(server: LocalServer) -> None:
     async def act(out: Appender) -> None:
         ends = await asyncio.gather(*(out.append(b"%d\n" % number) for number in range(10)))

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -176,6 +177,57 @@ def test_no_secret_in_what_is_said_to_a_wrong_file(text: str, tmp_path: Path) ->
     with pytest.raises(TailerError) as caught:
         tailer.resolve_service(environ=environ)
     check(shown(caught.value))
+
+
+def profile(folder: Path, *lines: str) -> dict[str, str]:
+    """An environment that leads to a file of ossutil with such credentials."""
+    path = folder / "config"
+    path.write_text("\n".join(["[Credentials]", *lines]))
+    return {"OSSUTIL_CONFIG_FILE": str(path), "OSS_ENDPOINT": "http://127.0.0.1", "OSS_REGION": "r"}
+
+
+def test_no_secret_when_the_package_for_a_role_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = f"accessKeyID=key\naccessKeySecret={SECRET}\nstsToken={TOKEN}"
+    environ = profile(tmp_path, "mode=RamRoleArn", keys, "roleArn=acs:ram::1:role/x")
+    monkeypatch.setitem(sys.modules, "alibabacloud_credentials", None)
+    with pytest.raises(TailerError, match="pip install") as caught:
+        tailer.resolve_service(environ=environ)
+    check(shown(caught.value))
+
+
+@pytest.mark.filterwarnings("default")  # the package's own are not ours to fix
+def test_no_secret_when_the_source_of_keys_cannot_be_reached(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Its address holds one."""
+    environ = profile(tmp_path, f"credentialUri=http://127.0.0.1:1/keys?token={TOKEN}")
+    provider = tailer.resolve_service(environ=environ).credentials
+    with pytest.raises(TailerError, match="Connection refused") as caught:
+        asyncio.run(provider.get())
+    check([*shown(caught.value), caplog.text, repr(vars(provider))])
+
+
+@pytest.mark.filterwarnings("default")  # the package's own are not ours to fix
+def test_no_secret_when_the_answer_of_a_source_of_keys_is_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It lacks something, and is not told for that."""
+    keys = json.dumps({"AccessKeyId": "key", "AccessKeySecret": SECRET, "SecurityToken": TOKEN}).encode()
+
+    async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + keys)
+        writer.close()
+
+    async def ask() -> None:
+        async with await asyncio.start_server(reply, "127.0.0.1", 0) as source:
+            address = f"http://127.0.0.1:{source.sockets[0].getsockname()[1]}/keys"
+            environ = profile(tmp_path, f"credentialUri={address}")
+            await tailer.resolve_service(environ=environ).credentials.get()
+
+    with pytest.raises(TailerError, match='"AccessKeyId": "key"') as caught:
+        asyncio.run(ask())
+    check([*shown(caught.value), caplog.text])
 
 
 def test_no_secret_in_what_an_object_shows(tmp_path: Path) -> None:

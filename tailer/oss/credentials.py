@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import re
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tailer.errors import ConfigError
+from tailer.errors import ConfigError, TailerError, TransportError
 from tailer.oss.unshown import UnshownDict
 
 if TYPE_CHECKING:
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from tailer.oss.profile import Profile
 
 _HOW_TO_GIVE_A_KEY = "set OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET, or use --no-sign-request for a public object"
+# The official package says whole URLs and whole answers: a query may hold a signature or a token.
+_UNTOLD = re.compile(r'\?\S*|"(?:AccessKeySecret|SecurityToken)"\s*:\s*"[^"]*"', re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,10 @@ class CredentialsProvider(Protocol):
     """Where credentials come from."""
 
     async def get(self) -> Credentials | None:
-        """The credentials to sign with, None to send requests unsigned. Raises ConfigError."""
+        """The credentials to sign with, None to send requests unsigned.
+
+        Raises ConfigError, and TransportError where there were some that cannot be renewed now.
+        """
         ...
 
     async def refresh(self) -> None:
@@ -133,19 +140,23 @@ class ChainCredentials:
     """The official `alibabacloud_credentials` package: RAM roles, OIDC, credentials URIs, CLI profiles.
 
     `options` are those of its ``Config``; without any its default chain is asked. The package blocks, so it runs in a
-    thread; it renews what runs out, so it is asked again once a minute. Raises ConfigError when it is not installed.
+    thread; it renews what runs out, so it is asked again once a minute. Where it fails to, what it gave before is used
+    until the service refuses it, and from then on the failure may pass: it is a TransportError. Raises ConfigError
+    when it is not installed.
     """
 
     _KEEP_SECONDS = 60.0
 
-    def __init__(self, options: Mapping[str, str] | None = None) -> None:
+    def __init__(self, options: Mapping[str, str] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         if find_spec("alibabacloud_credentials") is None:
             where = "OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET, or a profile of ~/.ossutilconfig"
             how = "RAM roles and the like need: pip install 'oss-tail[credentials]'"
             raise ConfigError(f"no access key is set: give {where}, or --no-sign-request; {how}")
-        self._options = dict(options or {})
+        self._options = UnshownDict(options or {})
+        self._clock = clock
         self._client: Any = None
         self._credentials: Credentials | None = None
+        self._has_found = False
         self._asked_at = 0.0
         self._lock = asyncio.Lock()
 
@@ -153,9 +164,9 @@ class ChainCredentials:
         """As the package knows them."""
         async with self._lock:
             known = self._credentials
-            if known is None or time.monotonic() - self._asked_at > self._KEEP_SECONDS:
-                known = self._credentials = await asyncio.to_thread(self._ask)
-                self._asked_at = time.monotonic()
+            if known is None or self._clock() - self._asked_at > self._KEEP_SECONDS:
+                known = self._credentials = await self._renewed(known)
+                self._asked_at = self._clock()
             return known
 
     async def refresh(self) -> None:
@@ -163,20 +174,47 @@ class ChainCredentials:
         async with self._lock:
             self._client = self._credentials = None
 
-    def _ask(self) -> Credentials:
-        from alibabacloud_credentials.client import Client  # type: ignore[import-untyped]  # it has no types
-        from alibabacloud_credentials.models import Config  # type: ignore[import-untyped]  # it has no types
+    async def _renewed(self, known: Credentials | None) -> Credentials:
+        """What the package says now; where it fails, those that are known and were not refused."""
+        try:
+            found = await asyncio.to_thread(self._ask)
+        except TailerError:
+            if known is None:
+                raise
+            return known
+        self._has_found = True
+        return found
 
+    def _ask(self) -> Credentials:
         try:
             if self._client is None:
-                self._client = Client(Config(**self._options) if self._options else None)
+                self._client = _open_client(self._options)
             found = self._client.get_credential()
         except Exception as error:  # its sources raise whatever they please
-            reason = " ".join(str(error).split())[:300]
-            raise ConfigError(f"no access key was found: {reason}", hint=_HOW_TO_GIVE_A_KEY) from error
+            reason = _UNTOLD.sub("…", " ".join(str(error).split()))[:300]
+            raise self._failure(f": {reason}") from None  # in its words and frames are secrets
         if not found.access_key_id or not found.access_key_secret:
-            raise ConfigError("no access key was found", hint=_HOW_TO_GIVE_A_KEY)
+            raise self._failure()
         return Credentials(found.access_key_id, found.access_key_secret, found.security_token or None)
+
+    def _failure(self, reason: str = "") -> TailerError:
+        """Where keys were found before, nothing is wrong with how they are set up."""
+        if self._has_found:
+            return TransportError(f"the access key has run out, and no new one was found{reason}")
+        return ConfigError(f"no access key was found{reason}", hint=_HOW_TO_GIVE_A_KEY)
+
+
+def _open_client(options: UnshownDict) -> Any:
+    """A client of the package, which writes no log: of each failure that would be 200 lines with all that was sent."""
+    from alibabacloud_credentials.client import Client  # type: ignore[import-untyped]  # it has no types
+    from alibabacloud_credentials.models import Config  # type: ignore[import-untyped]  # it has no types
+
+    logging.getLogger("credentials").addFilter(_is_of_others)
+    return Client(Config(**options) if options else None)
+
+
+def _is_of_others(record: logging.LogRecord) -> bool:
+    return "alibabacloud_credentials" not in record.pathname
 
 
 def credentials_of_profile(profile: Profile) -> CredentialsProvider | None:
@@ -216,7 +254,7 @@ def _static(profile: Profile) -> Credentials:
     return Credentials(key, secret, profile.get("ststoken"))
 
 
-def _chain_options(mode: str, profile: Profile) -> dict[str, str]:
+def _chain_options(mode: str, profile: Profile) -> UnshownDict:
     """A profile in the words of the package's ``Config``."""
     words = UnshownDict(
         access_key_id=profile.get("accesskeyid") or "",
@@ -240,4 +278,4 @@ def _chain_options(mode: str, profile: Profile) -> dict[str, str]:
     missing = sorted(word for word in needed if not words[word])
     if missing:
         raise ConfigError(f"{profile.source}: the mode {mode} needs {', '.join(missing).replace('_', '-')}")
-    return {"type": kind, **{word: value for word, value in words.items() if value}}
+    return UnshownDict(type=kind, **{word: value for word, value in words.items() if value})

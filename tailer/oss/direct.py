@@ -257,6 +257,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._filled = 0
         self._waiter: asyncio.Future[None] | None = None
         self._writable = True
+        self._cut_short = False
         self._ended: BaseException | None = None
         self._answered = False
         self._rested_at = 0.0
@@ -331,8 +332,8 @@ class _Connection(asyncio.BufferedProtocol):
 
     @property
     def clean(self) -> bool:
-        """Did nothing come behind the answer?"""
-        return self._have == 0 and self._ended is None
+        """Did nothing come behind the answer, and was all of the request sent?"""
+        return self._have == 0 and self._ended is None and not self._cut_short
 
     @property
     def ended_unanswered(self) -> bool:
@@ -355,14 +356,18 @@ class _Connection(asyncio.BufferedProtocol):
         self._transport.write(data)
 
     async def upload(self, head: bytes, body: memoryview) -> None:
-        """Send a large body without keeping it twice. A server that answers before its end is listened to."""
+        """Send a large body without keeping it twice. A server that answers before its end is listened to.
+
+        What is sent to it next it takes for the rest of that body.
+        """
         self.write(head)
         for start in range(0, len(body), _PIECE):
+            if self._answered or self._ended is not None:
+                self._cut_short = True
+                return
             self._transport.write(body[start : start + _PIECE])
             while not self._writable and not self._answered and self._ended is None:
                 await self._wait(None)
-            if self._answered or self._ended is not None:
-                return
 
     async def read_head(self, *, patient: bool = False) -> _Head:
         """The head of the answer, however long that takes if `patient`.

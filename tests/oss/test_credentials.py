@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
 
 import pytest
 
-from tailer.errors import ConfigError
+from tailer.errors import ConfigError, TransportError
 from tailer.oss.credentials import (
     Anonymous,
     ChainCredentials,
@@ -150,22 +151,24 @@ def test_a_chain_that_finds_nothing():
     assert "\n" not in str(caught.value)
 
 
+def keys_of(wire, number, seconds):
+    """What a credentials URI answers with keys that are good for so many seconds more."""
+    body = {
+        "Code": "Success",
+        "AccessKeyId": f"ak{number}",
+        "AccessKeySecret": "sk",
+        "SecurityToken": f"t{number}",
+        "Expiration": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + seconds)),
+    }
+    return wire.answer(200, {"Content-Type": "application/json"}, json.dumps(body).encode())
+
+
 @official
 def test_a_credentials_uri_is_asked_again_after_a_refresh(wire):
     """Kept between requests, dropped by `refresh`, renewed by the service behind the URI."""
 
-    def reply(number):
-        body = {
-            "Code": "Success",
-            "AccessKeyId": f"ak{number}",
-            "AccessKeySecret": "sk",
-            "SecurityToken": f"t{number}",
-            "Expiration": "2099-01-01T00:00:00Z",
-        }
-        return wire.answer(200, {"Content-Type": "application/json"}, json.dumps(body).encode())
-
     async def main():
-        async with wire.serving(reply(1), reply(2)) as server:
+        async with wire.serving(keys_of(wire, 1, 3600), keys_of(wire, 2, 3600)) as server:
             profile = Profile("file", {"credentialuri": f"{server.url}/credentials"})
             provider = credentials_of_profile(profile)
             seen = [await provider.get(), await provider.get()]
@@ -175,6 +178,52 @@ def test_a_credentials_uri_is_asked_again_after_a_refresh(wire):
     seen, requests = asyncio.run(main())
     assert [(keys.access_key_id, keys.security_token) for keys in seen] == [("ak1", "t1"), ("ak1", "t1"), ("ak2", "t2")]
     assert requests == 2
+
+
+@official
+def test_a_renewal_that_fails_does_not_matter_until_the_credentials_are_refused(wire):
+    """Those that were known are used meanwhile, and the source is not asked at every request."""
+    now = [0.0]
+
+    async def main():
+        soon_over = keys_of(wire, 1, 600)  # by the package, renewed from a quarter of an hour before their end on
+        async with wire.serving(soon_over, wire.answer(503), wire.answer(503), keys_of(wire, 2, 3600)) as server:
+            provider = ChainCredentials(
+                {"type": "credentials_uri", "credentials_uri": f"{server.url}/keys"}, clock=lambda: now[0]
+            )
+            seen = []
+            for now[0] in (0.0, 61.0, 120.0, 122.0, 183.0):
+                seen.append(((await provider.get()).access_key_id, len(server.requests)))
+            return seen
+
+    assert asyncio.run(main()) == [("ak1", 1), ("ak1", 2), ("ak1", 2), ("ak1", 3), ("ak2", 4)]
+
+
+@official
+def test_where_refused_credentials_cannot_be_renewed_it_may_be_tried_again(wire):
+    """The refused ones are not used any more; as soon as the source answers again, all goes on."""
+
+    async def main():
+        async with wire.serving(keys_of(wire, 1, 3600), wire.answer(503), keys_of(wire, 2, 3600)) as server:
+            provider = ChainCredentials({"type": "credentials_uri", "credentials_uri": f"{server.url}/keys"})
+            await provider.get()
+            await provider.refresh()
+            with pytest.raises(TransportError, match=r"no new one was found.*503") as caught:
+                await provider.get()
+            return caught.value.retriable, (await provider.get()).access_key_id
+
+    assert asyncio.run(main()) == (True, "ak2")
+
+
+@official
+def test_where_no_credentials_were_ever_found_trying_again_is_not_enough(wire):
+    async def main():
+        async with wire.serving(wire.answer(503)) as server:
+            provider = ChainCredentials({"type": "credentials_uri", "credentials_uri": f"{server.url}/keys"})
+            with pytest.raises(ConfigError, match="set OSS_ACCESS_KEY_ID"):
+                await provider.get()
+
+    asyncio.run(main())
 
 
 def test_the_package_is_not_installed(monkeypatch):

@@ -252,6 +252,39 @@ def test_a_refusal_before_the_end_of_an_upload_is_heard(wire):
     assert asyncio.run(main()) == (413, b"too much")
 
 
+def test_a_refusal_before_the_end_of_an_upload_costs_the_connection(wire):
+    """A server that says nothing of closing takes what comes next for the rest of that body."""
+    connections = 0
+
+    async def refuse(reader, writer):
+        nonlocal connections
+        connections += 1
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            writer.write(wire.answer(403, {}, b"no") if head.startswith(b"POST") else wire.answer(200, {}, b"yes"))
+            await writer.drain()
+            if head.startswith(b"POST"):
+                await reader.readexactly(64 << 20)
+
+    async def main():
+        async with wire.listening(refuse) as port:
+            transport = open_transport("direct", timeouts=Timeouts(2, 2))
+            said = []
+            for method, body in (("POST", bytes(64 << 20)), ("GET", None)):
+                async with transport.open(method, f"http://127.0.0.1:{port}/", {}, body) as response:
+                    said.append((response.status, bytes(await response.read(100))))
+            await transport.aclose()
+            return said
+
+    assert asyncio.run(main()) == [(403, b"no"), (200, b"yes")]
+    assert connections == 2
+
+
+def test_an_upload_that_was_sent_whole_leaves_the_connection_usable(wire):
+    answers, server = talk(wire, [wire.answer(200, {}, b"x")], "POST", "POST", body=bytes(1 << 20))
+    assert answers == [(200, b"x")] * 2
+    assert server.connections == 1
+
+
 def test_an_end_while_the_last_of_an_upload_leaves_is_a_lost_connection():
     """The loop sees both at once: that nobody will answer, and that there is room for all that was left to send."""
     listener = socket.create_server(("127.0.0.1", 0))

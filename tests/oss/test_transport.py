@@ -165,7 +165,55 @@ def test_an_upload_may_take_longer_than_the_read_timeout(wire, kind):
     assert seconds > SHORT.read
 
 
+def test_a_refusal_before_the_end_of_an_upload_does_not_disturb_the_next_request(wire, kind):
+    """Nothing of the body is taken for a request, and no request for a part of the body."""
+    body = bytes(64 << 20)
+    seen = []
+
+    async def refuse(reader, writer):
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            method = head.split()[0]
+            seen.append(method)
+            writer.write(wire.answer(403 if method == b"POST" else 200, {}, method))
+            await writer.drain()
+            if method == b"POST":
+                await reader.readexactly(len(body))
+
+    async def main():
+        async with wire.listening(refuse) as port:
+            transport = open_transport(kind, timeouts=BRIEF)
+            said = []
+            for method, sent in (("POST", body), ("GET", None)):
+                async with transport.open(method, f"http://127.0.0.1:{port}/", {}, sent) as response:
+                    said.append((response.status, bytes(await response.read(100))))
+            await transport.aclose()
+            return said
+
+    assert asyncio.run(main()) == [(403, b"POST"), (200, b"GET")]
+    assert seen == [b"POST", b"GET"]
+
+
 # --- what can go wrong
+
+
+@pytest.mark.parametrize("size", [5, 1 << 20])
+@pytest.mark.parametrize("end", [{"close": True}, {"reset": True}], ids=["closed", "reset"])
+def test_an_append_is_sent_once_whatever_becomes_of_its_connection(wire, kind, end, size):
+    """A writer takes a refusal for one of the only request: whoever sends a second one must tell of the first."""
+
+    async def main():
+        replies = [wire.answer(200, {}, b"x"), wire.reply(b"", **end), wire.answer(409, {}, b"y")]
+        async with wire.serving(*replies) as server:
+            transport = open_transport(kind, timeouts=BRIEF)
+            async with transport.open("POST", server.url, {}, bytes(size)) as response:
+                await response.read(10)
+            with pytest.raises(errors.ConnectionLost):
+                async with transport.open("POST", server.url, {}, bytes(size)):
+                    pass
+            await transport.aclose()
+            return len(server.requests), server.connections
+
+    assert asyncio.run(main()) == (2, 1)
 
 
 def test_nobody_listens(kind):
