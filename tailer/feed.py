@@ -179,10 +179,11 @@ class Feed:
 
     def void(self, event: Rewound, mark: Mark) -> bool:
         """Take back what `event` voids; whether some of it is committed."""
-        while self._handed_out and self._handed_out[-1].id[2] > event.to:
+        left = (event.generation, event.to)
+        while self._handed_out and _place(self._handed_out[-1].mark.delivered) > left:
             self._handed_out.pop()
         self.processed = None
-        return self.committed is not None and _place(self.committed.delivered) > (event.generation, event.to)
+        return self.committed is not None and _place(self.committed.delivered) > left
 
 
 def _id(batch: Batch) -> tuple[int, int, int]:

@@ -556,6 +556,19 @@ def test_a_sealed_object_ends_and_says_so(bucket: Bucket) -> None:
     run(main)
 
 
+@pytest.mark.parametrize("poll", ["head", "get"])
+def test_an_empty_object_that_is_sealed_ends_however_it_is_polled(bucket: Bucket, poll: str) -> None:
+    address, told = bucket.append("a", b""), []
+    bucket.server.store.seal("bucket", "a", 0)
+
+    async def main() -> None:
+        async with consumer(address, follow=True, poll=poll, on_event=lambda _, event: told.append(event)) as reading:
+            assert [batch.data async for batch in reading] == []
+        assert tailer.Sealed(0) in told
+
+    run(main)
+
+
 def test_what_on_event_raises_comes_out_of_the_loop(bucket: Bucket) -> None:
     address = bucket.append("a", b"1\n")
 
@@ -595,6 +608,29 @@ def test_a_rewind_is_told_takes_the_checkpoint_back_and_repeats_the_bytes(bucket
             assert reading.committed(address) == tailer.Position(len(got), crc64.update(TEXT * 500))
         assert got == TEXT * 500
         assert [(event.to, event.end > 0) for event in told] == [(0, True)]
+
+    run(main)
+
+
+def test_a_rewind_leaves_what_was_handed_out_of_the_object_before(bucket: Bucket, tmp_path: Path) -> None:
+    """Its last batch is not committed yet when bytes of the object that replaced it turn out wrong."""
+    address, told = bucket.append("a", b"the old one\n"), []
+
+    async def main() -> None:
+        def hear(_: tailer.ObjectRef, event: tailer.Event) -> None:
+            told.append(event)
+            if isinstance(event, tailer.Replaced):
+                bucket.server.faults.add(FLIPPED)
+
+        options = {"follow": True, "replaced": "restart", "checkpoint": tmp_path / "state", "on_event": hear}
+        async with consumer(address, **options) as reading:
+            old = await anext(reading)
+            bucket.server.store.put("bucket", "a", TEXT * 500)
+            while not any(isinstance(event, tailer.Rewound) for event in told):
+                await anext(reading)
+            await reading.commit(old)
+            assert reading.committed(address) == tailer.Position(12, crc64.update(b"the old one\n"))
+        assert [(event.generation, event.to) for event in told if isinstance(event, tailer.Rewound)] == [(1, 0)]
 
     run(main)
 

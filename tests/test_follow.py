@@ -29,7 +29,7 @@ from tailer.core.position import Link, Mark, ObjectMeta, ObjectRef, Position
 from tailer.core.schedule import Pace
 from tailer.core.tail import Tail
 from tailer.follow import Follower, Window
-from tests.core.playing import REF, Service, flip_crc, flip_data, refused
+from tests.core.playing import FORMER, LATTER, REF, Service, flip_crc, flip_data, refused, then
 from tests.model.world import World
 
 if TYPE_CHECKING:
@@ -613,6 +613,23 @@ def test_strict_hands_out_nothing_of_an_object_that_was_replaced_before_it_was_r
         assert scene.held(0) == data[:30]
         assert scene.held(1) == b"another"
         assert all(batch.verified for batch in scene.store.batches)
+
+    run(main())
+
+
+def test_strict_tells_how_far_the_proof_stands_where_it_reads_anew_of_an_object_that_was_replaced() -> None:
+    """The sink was told that 15 bytes are proven, and is to keep the ten of them that a rewind leaves."""
+
+    async def main() -> None:
+        scene = Scene(FORMER[:15], replace(STRICT, max_spool=0, max_depth=1))
+        to_the_second_batch = [then(scene.service, FORMER), None, None, None]
+        scene.service.gets.extend([*to_the_second_batch, then(scene.service, LATTER)])
+        await scene.follower.catch_up()
+        assert scene.held(1) == LATTER
+        news = [event for event in scene.store.events if isinstance(event, Verified | Rewound | Replaced)]
+        whole = [Verified(Position(end, crc64.update(FORMER[:end]))) for end in (15, 10)]
+        assert news[:3] == [*whole, Rewound(0, 10, 20)]
+        assert [type(event) for event in news[3:]] == [Replaced, Verified]
 
     run(main())
 

@@ -167,7 +167,7 @@ class Verified:
     """Every byte below `position` is proven, but the first `position.unproven` ones: reading began behind byte 0.
 
     After a resume it is said once even where nothing new came: what was read before is still the object. After a rewind
-    it is said again of what still stands of a record that was not handed out.
+    it is said again of what still stands, which may be less than was said before.
     """
 
     position: Position

@@ -30,7 +30,8 @@ class Integrity(Enum):
 
 
 class Poll(Enum):
-    """How to look for news: HEAD, or a GET of the last known byte and all behind it (one request, no HEAD)."""
+    """How to look for news: HEAD, or a GET of the last known byte and all behind it: one request, and a HEAD only
+    while the object is empty."""
 
     HEAD = "head"
     GET = "get"

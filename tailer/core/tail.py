@@ -217,8 +217,12 @@ class Tail:
         return Fetch(range)
 
     def _look(self, now: float) -> Action:
-        """Ask whether there is news."""
-        if self._doubt is None and self.options.poll is Poll.HEAD:
+        """Ask whether there is news.
+
+        A refused GET is all that an empty object gives, and does not say whether it is sealed. HEAD does, at one
+        request a poll as well.
+        """
+        if self._doubt is None and (self.options.poll is Poll.HEAD or self.size == 0):
             return Head()
         return self._ask(self._overlapping(), now)
 
@@ -245,6 +249,7 @@ class Tail:
         self._generation = self._mark.delivered.generation
         self._begin_at(self._mark)
         self._due = now
+        self._tell_what_stands(self._mark.verified)
 
     def prove_beginning(self, claim: Claim, beginning: int) -> None:
         """The bytes below the start were read, `beginning` is their CRC-64, and `claim` holds.
@@ -600,12 +605,17 @@ class Tail:
         cut, proven = self._proof.cut, self._proof.position
         if self._handed_out > cut.offset:
             self._events.append(Rewound(self._generation, cut.offset, self._handed_out))
-            if proven.offset > cut.offset:
-                self._events.append(Verified(proven))
+            if self._told.offset > cut.offset:
+                self._tell_what_stands(proven)
         if self._mark.delivered.offset > cut.offset:
             self._mark = self._marked(cut, self._proof.framer.inside)
         self._handed_out = cut.offset
         self._emitted.clear()
+
+    def _tell_what_stands(self, proven: Position) -> None:
+        """The proof goes back to a place between two that were told: a sink that keeps the last one knows no other."""
+        if proven.offset:
+            self._events.append(Verified(proven))
 
     def _rewind(self, found: Break, now: float) -> None:
         readings, proof, claim = self._readings, self._proof, self._chain.position.claim

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
@@ -179,12 +179,13 @@ class Client:
         first = Request("GET", headers={**_IDENTITY, "range": "bytes=0-0"})
         try:
             async with self._exchange("get", first, ref) as answer:
-                _refuse_whole_object(answer, 0)
+                if answer.status == 200 and content_length(answer.header) == 0:
+                    return replace(meta_from_headers(answer.header), crc64=0)  # an empty object, sealed or not
                 carried = check_partial(answer.status, answer.header, ByteRange(0, 1))
                 await answer.read(2)  # to its end: the connection lives on
                 return meta_from_headers(answer.header, size=carried.size)
         except RangeNotSatisfiable:
-            return ObjectMeta(size=0, crc64=0)  # an object without a first byte
+            return ObjectMeta(size=0, crc64=0)  # an object without a first byte; a refusal says no more of it
 
     async def fetch(self, ref: ObjectRef, range: ByteRange) -> Window:
         """The bytes of `range` that exist now, at least one, starting at its first.

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 REF = ObjectRef("bucket", "app.log")
 Window = tuple[int, bytes, ObjectMeta]
+FORMER, LATTER = bytes(range(30)), bytes(range(50, 100))
 
 
 def missing() -> errors.ObjectNotFound:
@@ -65,6 +66,16 @@ def flip_crc(window: Window) -> Window:
     """Spoil the CRC header of a window on its way."""
     start, data, meta = window
     return start, data, changed(meta, crc64=(meta.crc64 or 0) ^ 1)
+
+
+def then(service: Service, data: bytes) -> Callable[[Window], Window]:
+    """A true answer, after which `data` stands under the name."""
+
+    def answer(window: Window) -> Window:
+        service.data = data
+        return window
+
+    return answer
 
 
 @dataclass
@@ -226,3 +237,12 @@ class Player:
         """Clear the books; what the sink holds stays."""
         self.events.clear()
         self.actions.clear()
+
+
+def replaced_between_proofs(options: TailOptions) -> Player:
+    """`FORMER` grows while it is read, so that 15 of 20 bytes are proven, and becomes `LATTER`."""
+    service = Service(FORMER[:15])
+    service.gets.extend([then(service, FORMER), then(service, LATTER)])
+    player = Player(service, changed(options, max_window=10, max_depth=1))
+    player.settle()
+    return player

@@ -36,7 +36,19 @@ from tailer.core.position import Claim, Link, Mark, ObjectMeta, Position
 from tailer.core.ranges import ByteRange
 from tailer.core.schedule import Pace
 from tailer.core.tail import Tail
-from tests.core.playing import REF, Player, Service, flip_crc, flip_data, missing, out_of_range, refused
+from tests.core.playing import (
+    FORMER,
+    LATTER,
+    REF,
+    Player,
+    Service,
+    flip_crc,
+    flip_data,
+    missing,
+    out_of_range,
+    refused,
+    replaced_between_proofs,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -158,6 +170,43 @@ def test_polling_by_get_never_asks_head() -> None:
     player.poll()
     assert player.asked(Head) == 0
     assert (player.held(0), player.held(1)) == (b"onetwothree", b"new")
+
+
+@pytest.mark.parametrize("options", [GET, changed(GET, follow=Follow.DESCRIPTOR, retry=False)])
+def test_polling_by_get_sees_that_an_empty_object_is_sealed(options: TailOptions) -> None:
+    """Whether before it was read, or later: a refused GET says nothing of it."""
+    player = Player(Service(b"", sealed=True), options)
+    player.settle()
+    assert player.poll() == Stop()
+    assert player.news() == [Sealed(0)]
+    player = follow(b"", options)
+    player.poll()
+    player.service.sealed = True
+    assert player.poll() == Stop()
+    assert player.news() == [Sealed(0)]
+
+
+def test_an_empty_object_costs_one_request_a_poll_whichever_way() -> None:
+    for options in (NAME, GET):
+        player = follow(b"", options)
+        player.forget()
+        for _ in range(20):
+            player.poll()
+        assert player.asked(Head) + player.asked(Fetch) == 20
+        assert player.news() == []
+
+
+def test_polling_by_get_asks_head_only_while_the_object_is_empty() -> None:
+    player = follow(b"", GET)
+    player.poll()
+    player.service.data = b"first"
+    player.poll()
+    player.forget()
+    for data in (b"first", b"first, second", None, b"another"):
+        player.service.data = data
+        player.poll()
+    assert player.asked(Head) == 0
+    assert (player.held(0), player.held(1)) == (b"first, second", b"another")
 
 
 def test_an_empty_object_is_no_error() -> None:
@@ -415,6 +464,51 @@ def test_what_the_second_reading_handed_out_is_void_before_the_word_of_the_repla
     last = player.of(Rewound)[-1]
     assert (last.generation, last.to) == (0, 10)
     assert player.held(1) == b"n" * 100
+
+
+def test_a_proof_that_a_rewind_reaches_behind_is_told_again_as_far_as_it_stands() -> None:
+    """To a place that is proven, but between two proofs: whoever keeps the last one that was told knows no other."""
+    player = replaced_between_proofs(NAME)
+    told = [Verified(position(FORMER[:15])), Rewound(0, 10, 20), Verified(position(FORMER[:10]))]
+    assert player.of(Verified, Rewound)[:3] == told
+    assert player.of(Verified) == [told[0], told[2], Verified(position(LATTER, 1))]
+    assert (player.held(0)[:10], player.held(1)) == (FORMER[:10], LATTER)
+
+
+def test_a_rewind_to_the_last_proof_or_to_nothing_tells_no_proof_again() -> None:
+    player, _ = catching_up(changed(SMALL, max_depth=1))
+    player.service.put(b"n" * 200)
+    player.settle()
+    assert player.of(Rewound)[0].to == 10
+    assert player.of(Verified) == [Verified(position(b"p" * 10)), Verified(position(b"n" * 200, 1))]
+    player = Player(Service(b"o" * 100), changed(SMALL, max_depth=1))
+    player.service.gets.append(flip_data(3))
+    player.settle()
+    assert player.of(Verified, Rewound) == [Rewound(0, 0, 90), Verified(position(b"o" * 100))]
+
+
+def test_a_rewind_to_the_beginning_of_a_long_record_tells_no_proof_of_nothing() -> None:
+    """Two pieces of it were handed out, 15 bytes were proven, and there is no other place to go back to."""
+    player = replaced_between_proofs(changed(NAME, delimiter=b"\xff", max_record=4))
+    assert player.of(Verified, Rewound)[:2] == [Verified(position(FORMER[:15])), Rewound(0, 0, 16)]
+    assert player.of(Verified)[1:] == [Verified(position(LATTER))]
+
+
+def test_beginning_anew_tells_the_proof_that_stands_there() -> None:
+    """Of 20 bytes that were handed out ten were taken, and 15 are proven."""
+    data = bytes(range(20))
+    tail = Tail(REF, changed(NAME, integrity=Integrity.STRICT, max_window=10, max_depth=1))
+    assert tail.next_action(0.0) == Head()
+    tail.observe(ObjectMeta(15, crc64.update(data[:15])), 0.0)
+    assert tail.next_action(0.0) == Fetch(ByteRange(0, 10))
+    tail.receive(0, data[:10], ObjectMeta(15, crc64.update(data[:15])), 0.0)
+    tail.acknowledge(next(event for event in tail.events() if isinstance(event, Batch)))
+    assert tail.next_action(0.0) == Fetch(ByteRange(10, 20))
+    tail.receive(10, data[10:], ObjectMeta(30, 1), 0.0)
+    assert list(tail.events())[-1] == Verified(position(data[:15]))
+    tail.begin_anew(0.0)
+    assert list(tail.events()) == [Verified(position(data[:10]))]
+    assert tail.mark == mark(data[:10])
 
 
 def test_a_descriptor_that_breaks_while_catching_up_takes_the_mark_back() -> None:

@@ -623,6 +623,13 @@ def test_a_presigned_head_of_an_empty_object(wire, kind, status):
     assert meta.size == 0
 
 
+def test_a_presigned_head_of_an_empty_object_tells_all_that_the_answer_says(wire, kind):
+    """In the default range mode, where it is no refusal."""
+    sealed = {**META, "x-oss-sealed-time": "Thu, 29 Dec 2022 00:00:00 GMT"}
+    meta, _ = by_url(wire, kind, [wire.answer(200, sealed)], lambda client, ref: client.head(ref), PRESIGNED)
+    assert (meta.size, meta.crc64, meta.type, meta.sealed) == (0, 0, "Appendable", True)
+
+
 def test_a_presigned_window_is_cut_where_it_was_asked_to_end(wire, kind):
     """The answer goes on to the object's end; the rest is not read."""
     body = bytes(1000) * 5000

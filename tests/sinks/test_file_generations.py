@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from tailer.core import crc64
-from tailer.core.events import Appeared, Batch, Event, Replaced, Rewound, Truncated, Verified
+from tailer.core.events import Appeared, Batch, Event, Replaced, Rewound, Stop, Truncated, Verified
+from tailer.core.options import Follow, TailOptions
 from tailer.core.position import ObjectMeta, ObjectRef, Position
-from tailer.errors import ChainBroken, SinkError, TailerError
+from tailer.errors import ChainBroken, ObjectReplaced, SinkError, TailerError
 from tailer.sinks.file import FileMirror
 from tailer.sinks.fsync import AT_CLOSE
+from tests.core.playing import FORMER, LATTER, replaced_between_proofs
 
 REF = ObjectRef("b", "logs/app.log")
 ANOTHER = Replaced(1, "its version changed")
@@ -87,6 +89,22 @@ def test_a_corruption_that_lasts_does_not_destroy_a_good_mirror(path: Path) -> N
     drive(FileMirror.open(path), *steps, error=ChainBroken("read twice alike"))
     assert files(path.parent) == {"app.log": b"good"}
     assert drive(FileMirror.open(path)) == Position(4, crc64.update(b"good"))
+
+
+def test_a_rewind_behind_the_last_proof_leaves_a_proven_file_to_be_kept(path: Path) -> None:
+    player = replaced_between_proofs(TailOptions(follow=Follow.NAME))
+    drive(FileMirror.open(path, keep_generations=True), *player.events)
+    assert files(path.parent) == {"app.log%g0": FORMER[:10], "app.log": LATTER}
+
+
+def test_a_rewind_behind_the_last_proof_leaves_a_proven_file_to_a_follow_that_ends(path: Path) -> None:
+    player = replaced_between_proofs(TailOptions(follow=Follow.DESCRIPTOR))
+    stop = player.actions[-1]
+    assert isinstance(stop, Stop)
+    assert isinstance(stop.error, ObjectReplaced)
+    drive(FileMirror.open(path), *player.events, error=stop.error)
+    assert files(path.parent) == {"app.log": FORMER[:10]}
+    assert drive(FileMirror.open(path)) == Position(10, crc64.update(FORMER[:10]))
 
 
 def test_what_was_never_proven_of_the_old_file_is_not_kept(path: Path) -> None:

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 from tailer.core import crc64
 from tailer.core.events import Batch, Event, Replaced, Rewound, Verified
+from tailer.core.options import Follow, TailOptions
 from tailer.core.position import Mark, ObjectRef, Position
 from tailer.errors import ChainBroken, ObjectReplaced, SinkError, TailerError
 from tailer.sinks.fsync import AT_CLOSE, EACH_BATCH, NEVER, Fsync
 from tailer.sinks.rotated import RotatedMirror
+from tests.core.playing import FORMER, LATTER, replaced_between_proofs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,6 +105,13 @@ def test_a_new_generation_has_segments_of_its_own(path: Path) -> None:
     assert segments(path) == {0: b"abcd", 4: b"e"}
     assert segments(path, "%g1") == {0: b"vwxy", 4: b"z"}
     assert drive(path).delivered == proof(b"vwxyz").position
+
+
+def test_a_rewind_behind_the_last_proof_leaves_the_old_segments(path: Path) -> None:
+    player = replaced_between_proofs(TailOptions(follow=Follow.NAME))
+    drive(path, *player.events, size=8)
+    assert segments(path) == {0: FORMER[:8], 8: FORMER[8:10]}
+    assert b"".join(segments(path, "%g1").values()) == LATTER
 
 
 def test_a_new_generation_that_is_never_proven_goes_again(path: Path) -> None:
