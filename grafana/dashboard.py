@@ -255,22 +255,24 @@ VERDICT = (
         (0.05, RED),
     ),
     stat(
-        "Budget used",
-        "Which part of the requests that are allowed today, since midnight UTC, was made.",
-        "percentunit",
-        "max(oss_tail_request_budget_ratio{%I})",
-        (0.8, YELLOW),
-        (0.95, RED),
+        "Budget",
+        "Of requests, or money: tight where more are needed than what is left for today. They are spread over the rest "
+        "of the day (UTC) then, and everything is delivered later.",
+        "none",
+        "max(oss_tail_request_budget_tight{%I})",
+        mappings=values(_0=("enough", GREEN), _1=("tight", YELLOW)),
     ),
 )
 
 BEHIND = (
     graph(
         "Age of the oldest unread byte",
-        "By group. A line that rises by a second each second is a group that stands still; one that falls back catches "
-        "up. The dashed line is where OssTailBehind begins to count.",
+        "By group. A line that rises by a second each second is a group that stands still, and that called nothing "
+        "delivered rises with it; one that falls back catches up. The dashed line is where OssTailBehind begins to "
+        "count.",
         "s",
         ("max by (group) (oss_tail_oldest_unread_age_seconds{%G})", "{{group}}"),
+        ("max by (group) (oss_tail_stalled_seconds{%G}) > 30", "{{group}}: nothing delivered"),
         limit=300,
     ),
     graph(
@@ -409,7 +411,6 @@ COST = (
         "When it is tight, polls are spread over what is left of the day, and everything is delivered later.",
         "percentunit",
         ("max by (instance) (oss_tail_request_budget_ratio{%I})", "{{instance}}"),
-        limit=0.8,
         width=8,
     ),
     graph(

@@ -83,6 +83,17 @@ _MIGRATIONS = (
     ) WITHOUT ROWID
     """,
     ),
+    # Since when the partitions by time of an address were not all seen whole and read to their end.
+    (
+        """
+    CREATE TABLE unread (
+        consumer_group TEXT NOT NULL,
+        address TEXT NOT NULL,
+        since REAL NOT NULL,
+        PRIMARY KEY (consumer_group, address)
+    ) WITHOUT ROWID
+    """,
+    ),
 )
 _UNKNOWN = "unknown"
 
@@ -198,6 +209,19 @@ class Checkpoints:
         with self._transaction():
             self._database.executemany(each, [(self.group, address) for address in addresses])
 
+    def unread(self) -> dict[str, float]:
+        """What `note_unread` was told last. Raises CheckpointError."""
+        query = "SELECT address, since FROM unread WHERE consumer_group = ?"
+        with self._turn, _told(self.path, "read"):
+            return dict(self._database.execute(query, (self.group,)).fetchall())
+
+    def note_unread(self, since: Mapping[str, float]) -> None:
+        """By address, since when (seconds since 1970) its partitions were not all read. Raises CheckpointError."""
+        with self._transaction():
+            self._database.execute("DELETE FROM unread WHERE consumer_group = ?", (self.group,))
+            rows = [(self.group, address, moment) for address, moment in since.items()]
+            self._database.executemany("INSERT INTO unread VALUES (?, ?, ?)", rows)
+
     def _rows(self, condition: str, *values: str) -> list[Checkpoint]:
         with self._turn, _told(self.path, "read"):
             return _select(self._database, f"WHERE consumer_group = ? {condition}", self.group, *values)
@@ -224,6 +248,7 @@ class Checkpoints:
             if not refs:
                 self._database.execute("DELETE FROM consumer_group WHERE name = ?", (self.group,))
                 self._database.execute("DELETE FROM unlisted WHERE consumer_group = ?", (self.group,))
+                self._database.execute("DELETE FROM unread WHERE consumer_group = ?", (self.group,))
                 return self._database.execute("DELETE FROM checkpoint WHERE consumer_group = ?", (self.group,)).rowcount
             names = [(self.group, ref.scheme, ref.bucket, ref.key) for ref in refs]
             return self._database.executemany(each, names).rowcount

@@ -167,8 +167,9 @@ class GroupConfig:
 class ServiceConfig:
     """All of the file.
 
-    `drain`: how long what is in hand may take after SIGTERM. `stuck`: a group with lag that delivers nothing for so
-    long, or whose listing fails for so long, is unhealthy. `buffer_bytes` bounds what is held of all objects together.
+    `drain`: how long what is in hand may take after SIGTERM. `stuck`: a group with lag that comes no closer to delivery
+    for so long, or whose listing fails for so long, is unhealthy. `buffer_bytes` bounds what is held of all objects
+    together.
     """
 
     groups: Mapping[str, GroupConfig]

@@ -142,19 +142,25 @@ class SinkOutlet:
         self, ref: ObjectRef, mark: Mark | None, *, group: str = "", expect_proof: bool = True
     ) -> tuple[VisitSink, Mark | None]:
         """As `Outlet.open`, for `group`."""
+        try:
+            sink, begin = await self._open(ref, mark, group, expect_proof)
+        finally:
+            self.left(ref)
+        return _Visit(self, group, ref, sink, begin), begin
+
+    async def _open(
+        self, ref: ObjectRef, mark: Mark | None, group: str, expect_proof: bool
+    ) -> tuple[Sink, Mark | None]:
         attempt = 0
         while True:
             try:
-                sink, begin = await self._kind.open(ref, mark, expect_proof)
+                return await self._kind.open(ref, mark, expect_proof)
             except SinkError as error:
                 attempt += 1
                 self._failed(group, ref, error)
                 if self._stopping.is_set() or not self._kind.is_out_of_order(error):
                     raise
                 await self.pause(back_off(attempt, random.random(), error.retry_after))
-            else:
-                self._failing.pop(ref, None)
-                return _Visit(self, group, ref, sink, begin), begin
 
     async def sync(self) -> None:
         """As `Outlet.sync`."""

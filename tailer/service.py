@@ -79,6 +79,7 @@ class Service:
         self._started_at = time.time()
         self._config_error: str | None = None
         self._metrics: ServiceMetrics | None = None
+        self._relay = _Relay()
         self._port: Port | None = None
         self._client: Client | None = None
         self._sinks: dict[str, SinkOutlet] = {}
@@ -126,7 +127,7 @@ class Service:
         config = load_config(self._path)
         logs.set_up(config.log_format, config.log_level)
         self._config = replace(config, server=self._possible(config.server))
-        self._make_metrics()
+        self._make_metrics(self._config.server)
         self._governor = Governor(config.limits)
         self._client = self._connected(config)
         self._sinks = {name: self._opened(one) for name, one in config.sinks.items()}
@@ -147,11 +148,12 @@ class Service:
             raise ConfigError(f"[server] needs the package {missing[0]}", hint="pip install 'oss-tail[service]'")
         return replace(server, listen=None)
 
-    def _make_metrics(self) -> None:
-        if self._metrics is None and self._config.server.listen is not None:
+    def _make_metrics(self, server: ServerConfig) -> None:
+        """What `server` is to serve, once there is a port; whoever was there before counts from then on, too."""
+        if self._metrics is None and server.listen is not None:
             from tailer.metrics import ServiceMetrics
 
-            self._metrics = ServiceMetrics(self.status)
+            self._metrics = self._relay.to = ServiceMetrics(self.status)
         if self._metrics is not None:
             groups = {name: one.sink for name, one in self._config.groups.items()}
             self._metrics.declare(groups, self._config.sinks, object_series=self._config.server.object_series)
@@ -173,7 +175,7 @@ class Service:
         pause = min(_TICK, (self._notifier.watchdog or _TICK) / 3)
         said = ""
         while self._notifier.listens:
-            if all(group.moves() for group in self._groups.values()):
+            if self.moves():
                 self._notifier.alive()
             if (words := self._in_words()) != said:
                 self._notifier.status(said := words)
@@ -286,6 +288,7 @@ class Service:
             stores = self._own(config, config.groups.keys() - self._groups.keys())
             for store in stores.values():
                 undo.enter_context(store)
+            self._make_metrics(config.server)
             await self._move_port(config.server)
             undo.pop_all()
         await self._take_over(config, client, sinks, stores)
@@ -326,7 +329,7 @@ class Service:
         self._config, self._client, self._sinks = config, client, sinks
         self._stores.update(stores)
         logs.set_up(config.log_format, config.log_level)
-        self._make_metrics()
+        self._make_metrics(config.server)
         self._governor.apply(config.limits)
         begun = [_Group(self, name, store) for name, store in stores.items()]
         self._groups = {group.name: group for group in [*kept.values(), *begun]}
@@ -343,7 +346,7 @@ class Service:
     @property
     def observer(self) -> Observer:
         """Who counts what happens."""
-        return _UNHEARD if self._metrics is None else self._metrics
+        return cast("Observer", self._relay)
 
     def config_of(self, group: str) -> GroupConfig:
         """As the file has it now."""
@@ -365,6 +368,10 @@ class Service:
         return self._sinks[name]
 
     # --- as the port serves it
+
+    def moves(self) -> bool:
+        """Did every group give a sign of life just now? Where one did not, nothing but a new process helps."""
+        return all(group.moves() for group in self._groups.values())
 
     def status(self) -> ServiceStatus:
         """How all of it is."""
@@ -428,6 +435,7 @@ class _Group:
 
     def make(self) -> None:
         """A fleet as the configuration is now, in place of one that has ended. Raises ConfigError."""
+        self._is_ending = False
         self.config = self._service.config_of(self.name)
         self.sink = self._service.sink(self.config.sink)
         self.fleet = self._service.fleet(self.config, self.store)
@@ -463,6 +471,7 @@ class _Group:
         """Deliver and commit what is in hand, in so many seconds; whether that was enough."""
         if self._task is None:
             return True
+        self._is_ending = True
         draining = asyncio.create_task(self.fleet.drain(seconds))
         hurrying = asyncio.create_task(hurry.wait())
         await asyncio.wait([draining, hurrying], return_when=asyncio.FIRST_COMPLETED)
@@ -502,8 +511,8 @@ class _Group:
             self._trouble = None
 
     def moves(self) -> bool:
-        """Did it give a sign of life just now? One that failed and waits is looked after by us."""
-        return self._trouble is not None or time.monotonic() - self.fleet.beat < _STANDSTILL
+        """Did it give a sign of life just now? One that failed and waits, or drains, is looked after by us."""
+        return self._is_ending or self._trouble is not None or time.monotonic() - self.fleet.beat < _STANDSTILL
 
     def status(self) -> GroupStatus:
         """How the group is."""
@@ -546,14 +555,13 @@ class _Bounded:
             )
 
 
-class _Unheard:
-    """An `Observer` that nobody asks."""
+class _Relay:
+    """An `Observer` that passes on what it is told, to whoever it is that counts by then."""
+
+    to: Observer | None = None
 
     def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *arguments: None
-
-
-_UNHEARD = cast("Observer", _Unheard())
+        return lambda *arguments: None if self.to is None else getattr(self.to, name)(*arguments)
 
 
 def _counted(count: int, what: str) -> str:

@@ -62,7 +62,8 @@ class SinkStatus:
 @dataclass(frozen=True, slots=True)
 class GroupStatus:
     """One group. `oldest_unread` is the time since the oldest byte that was not delivered became known, 0 for none;
-    `listed_at` is when the last complete listing ended; `committed_at` when the checkpoint last said all there was."""
+    `stalled` for how long there have been bytes to deliver and none came closer to it, 0 while they do; `listed_at` is
+    when the last complete listing ended; `committed_at` when the checkpoint last said all there was."""
 
     name: str
     sink: str
@@ -70,6 +71,7 @@ class GroupStatus:
     lag: int
     largest_lag: int
     oldest_unread: float
+    stalled: float
     unproven: int
     buffered: int
     delivered_bytes: int
@@ -84,7 +86,8 @@ class GroupStatus:
 
 @dataclass(frozen=True, slots=True)
 class RequestStatus:
-    """Requests of the process since midnight UTC, and what they cost. `budget` None: there is no limit."""
+    """Requests of the process since midnight UTC, and what they cost. `budget` None: there is no limit. `tight`: some
+    have to wait, since they are spread over the rest of the day."""
 
     today: int
     rate: float
@@ -92,6 +95,7 @@ class RequestStatus:
     budget: int | None
     cost: float
     currency: str
+    tight: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,7 @@ def group_status(**changes: Any) -> GroupStatus:
         lag=1_500_000,
         largest_lag=1_500_000,
         oldest_unread=2.5,
+        stalled=0.4,
         unproven=0,
         buffered=4_000_000,
         delivered_bytes=987_654_321_000,
@@ -88,10 +89,14 @@ class MadeUp:
     known: set[str] = field(default_factory=set)
     hinted: list[str] = field(default_factory=list)
     asked: int = 0
+    lives: bool = True
 
     def status(self) -> ServiceStatus:
         self.asked += 1
         return self.shown
+
+    def moves(self) -> bool:
+        return self.lives
 
     def metrics_text(self) -> str:
         return "# TYPE made_up gauge\nmade_up 1\n"

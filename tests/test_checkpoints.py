@@ -511,3 +511,16 @@ def test_marks_are_committed_together(path: Path) -> None:
         queue = CommitQueue(mine)
         asyncio.run(queue.commit_all({A: MARK, B: MARK}))
         assert {one.ref for one in mine.all()} == {A, B}
+
+
+def test_since_when_partitions_were_not_read_is_kept_for_each_group_and_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    with Checkpoints.open(path, "one", owner="a test") as mine, Checkpoints.open(path, "two", owner="a test") as other:
+        assert mine.unread() == {}
+        mine.note_unread({"oss://b/%Y/*": 1_800_000_000.0, "oss://b/%m/*": 0.1})
+        other.note_unread({"oss://b/%Y/*": 5.0})
+        assert mine.unread() == {"oss://b/%Y/*": 1_800_000_000.0, "oss://b/%m/*": 0.1}
+        mine.note_unread({"oss://b/%d/*": 2.0})
+        assert mine.unread() == {"oss://b/%d/*": 2.0}
+        mine.reset()
+        assert (mine.unread(), other.unread()) == ({}, {"oss://b/%Y/*": 5.0})

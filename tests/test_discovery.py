@@ -621,6 +621,60 @@ def test_no_outage_closes_a_partition_that_was_not_seen_whole() -> None:
     assert told(changes)[3] == told(changes)[0]
 
 
+def test_what_was_not_read_yet_is_listed_once_more_however_long_ago() -> None:
+    """By another process, and over a change of the look-back."""
+    bucket = Bucket()
+    for day in range(14, 20):
+        bucket.put(f"202701{day}.log")
+    address = "oss://bucket/%Y%m%d.log"
+    census = census_of(bucket, address, look_back=DAY)
+    assert census.unread() == {}
+    census.resume({address: NOW - 1.5 * DAY, "oss://bucket/other": 0.0})
+    assert told(take(census, NOW + 3 * DAY)) == (
+        ["20270114.log", "20270115.log", "20270116.log", "20270117.log", "20270118.log"], [], [],
+        ["20270114.log", "20270115.log", "20270116.log"],
+    )  # fmt: skip
+    assert {address: datetime(2027, 1, 17, tzinfo=UTC).timestamp()} == census.unread()
+
+    def fail(_: str) -> None:
+        raise ServiceUnavailable("", status=503)
+
+    bucket.refuse = fail
+    assert take(census, NOW + 8 * DAY).errors
+    census.revise([parse_address(address)], look_back=2 * DAY)
+    assert {address: datetime(2027, 1, 17, tzinfo=UTC).timestamp()} == census.unread()
+    bucket.refuse = lambda _: None
+    assert told(take(census, NOW + 8 * DAY))[0] == ["20270119.log"], "seen whole for the first time"
+    assert {address: datetime(2027, 1, 21, tzinfo=UTC).timestamp()} == census.unread()
+
+
+def test_what_is_not_shown_again_after_a_change_was_of_its_own_partition() -> None:
+    """A row that only the pattern names by then, and no open partition, tells how far to look back for it."""
+    bucket = Bucket()
+    bucket.put("20270115.log")
+    bucket.put("20270114.log")
+    address = "oss://bucket/%Y%m%d.log"
+    census = census_of(bucket, address, look_back=3 * DAY)
+    take(census)
+    census.revise([parse_address(address)], look_back=3600.0)
+    del bucket.objects["20270114.log"]
+    (old,) = take(census).old
+    assert old.partition == (address, datetime(2027, 1, 14, tzinfo=UTC).timestamp())
+
+
+def test_another_age_is_taken_over_for_what_was_too_old_before() -> None:
+    bucket = Bucket()
+    bucket.put("old", modified=NOW - 1000.0)
+    bucket.put("older", modified=NOW - 5000.0)
+    address = parse_address("oss://bucket/*")
+    census = census_of(bucket, "oss://bucket/*", ignore_older=100.0)
+    assert (told(take(census)), census.revise([address], ignore_older=2000.0)) == (NOTHING, [])
+    assert told(take(census)) == (["old"], [], [], [])
+    assert told(take(census, NOW - 4000.0)) == NOTHING, "a clock set back makes nothing young"
+    census.revise([address])
+    assert told(take(census)) == (["older"], [], [], [])
+
+
 def test_a_clock_set_back_an_hour_changes_nothing() -> None:
     """The partition that lies in the future then is listed still."""
     bucket = Bucket()

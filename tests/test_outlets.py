@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import fcntl
 import json
 import os
 import resource
@@ -118,6 +120,21 @@ def test_a_mirror_gives_the_checkpoint_back_that_says_what_the_file_says(tmp_pat
             await visit.close()
             await outlet.close()
             outlet = open_outlet(SinkConfig("m", "file", path=tmp_path))
+
+    asyncio.run(run())
+
+
+def test_what_a_mirror_was_proven_of_is_proven_though_the_checkpoint_says_less(tmp_path: Path) -> None:
+    """A visit that failed just behind a proof: a replacement must not take the file for one of which nothing is known."""
+
+    async def run() -> None:
+        outlet = open_outlet(SinkConfig("m", "file", path=tmp_path))
+        await delivered(outlet, b"", b"one\ntwo\n")
+        behind = Mark(at(b"one\ntwo\n", 3).delivered, at(b"one\n", 3).delivered)
+        visit, begin = await outlet.open(REF, behind)
+        assert begin == at(b"one\ntwo\n", 3)
+        await visit.close()
+        await outlet.close()
 
     asyncio.run(run())
 
@@ -481,7 +498,65 @@ def test_nobody_takes_for_safe_what_is_on_its_way_to_the_disk(
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("visited", [False, True], ids=["at rest", "during a visit"])
+def test_a_file_that_cannot_be_forced_to_the_disk_holds_up_no_other_and_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visited: bool
+) -> None:
+    """The error is told once, and to the visit that is under way."""
+    other = ObjectRef("logs", "other.log")
+    really, broken = os.fsync, True
+
+    def fsync(descriptor: int) -> None:
+        if broken and os.readlink(f"/proc/self/fd/{descriptor}").endswith("app.log"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        really(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    reads = reads_of(monkeypatch)
+
+    async def run() -> None:
+        nonlocal broken
+        outlet = open_outlet(SinkConfig("m", "file", path=tmp_path, fsync="close"))
+        await delivered(outlet, b"", b"one\n")
+        visit = (await outlet.open(REF, at(b"one\n")))[0] if visited else None
+        await delivered(outlet, b"", b"two\n", ref=other)
+        with pytest.raises(SinkError, match=r"app\.log.*: Input/output error"):
+            await outlet.sync()
+        await outlet.sync()
+        if visit is not None:
+            with pytest.raises(SinkError, match="Input/output error"):
+                await visit.write(batch(4, b"three\n"))
+            await visit.close()
+        broken = False
+        reads.clear()
+        assert await delivered(outlet, b"one\n", b"three\n") == at(b"one\n")
+        assert sum(reads) == 4, "it is proven that they are there"
+        await outlet.sync()
+        await outlet.close()
+
+    asyncio.run(run())
+    assert (tmp_path / "logs" / "app.log").read_bytes() == b"one\nthree\n"
+
+
 # --- what is out of order
+
+
+def test_whoever_does_not_wait_any_more_for_a_sink_says_nothing_of_it(tmp_path: Path) -> None:
+    """His group was taken out of the configuration, while the sink could not be had."""
+    (tmp_path / "place").write_text("a file where the folder should be")
+
+    async def run() -> None:
+        outlet = open_outlet(SinkConfig("m", "file", path=tmp_path / "place"))
+        waiting = asyncio.create_task(outlet.open(REF, None))
+        async with asyncio.timeout(30):
+            while outlet.problem() is None:  # noqa: ASYNC110 - nobody is told of it
+                await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        assert outlet.problem() is None
+        await outlet.close()
+
+    asyncio.run(run())
 
 
 def test_a_folder_that_cannot_be_written_holds_everything_up_until_it_can(
@@ -722,6 +797,33 @@ def test_two_processes_do_not_append_to_one_file(tmp_path: Path) -> None:
         await other.close()
 
     asyncio.run(run())
+
+
+def test_a_file_of_lines_that_another_process_made_meanwhile_is_not_taken_from_it(tmp_path: Path) -> None:
+    """Nor is anything closed that is not its own, while it waits for that one to end."""
+    path = tmp_path / "out.jsonl"
+
+    async def run() -> None:
+        outlet = open_outlet(SinkConfig("j", "jsonl", path=path))
+        files: list[int] = []
+        tries = in_no_time(outlet, lambda: files.append(os.open(os.devnull, os.O_RDONLY)))
+        visit, _ = await outlet.open(REF, None)
+        await visit.write(batch(0, b"one\n"))
+        path.rename(tmp_path / "out.1")
+        with path.open("w") as other:
+            fcntl.flock(other, fcntl.LOCK_EX)
+            writing = asyncio.create_task(visit.write(batch(4, b"two\n")))
+            async with asyncio.timeout(30):
+                while len(tries) < 5:  # noqa: ASYNC110 - nobody is told of it
+                    await asyncio.sleep(0)
+        await writing
+        for file in files:
+            os.close(file)  # raises for one that is closed
+        await visit.close()
+        await outlet.close()
+
+    asyncio.run(run())
+    assert lines_of(path) == ["two"]
 
 
 # --- http

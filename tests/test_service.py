@@ -391,6 +391,51 @@ def test_the_port_moves_and_stays_where_it_was_when_it_cannot(bench: Bench) -> N
     asyncio.run(run())
 
 
+def test_a_port_that_comes_later_shows_what_is_counted_from_then_on(bench: Bench) -> None:
+    """By a group, a sink and a client that were there before."""
+    bench.write(group("web", "oss://logs/*.log"), listen="false")
+
+    async def run() -> None:
+        async with bench.running() as service:
+            bench.append("a.log", b"one\n")
+            await until(lambda: bench.mirrored("a.log") == b"one\n")
+            bench.write(group("web", "oss://logs/*.log"))
+            service.reload()
+            await until(lambda: bench.port)
+            bench.append("a.log", b"two\n")
+            await until(lambda: bench.mirrored("a.log") == b"one\ntwo\n")
+            metrics = (await ask(bench, "/metrics"))[1]
+            assert 'oss_tail_delivered_bytes_total{group="web",sink="mirror"} 4.0' in metrics
+            assert re.search(r'oss_tail_requests_total{code_class="2xx",operation="get"} [1-9]', metrics)
+            assert re.search(r'oss_tail_sink_duration_seconds_count{sink="mirror"} [1-9]', metrics)
+
+    asyncio.run(run())
+
+
+def test_a_group_that_drains_for_long_does_not_stand_still(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever would be started anew for that could not deliver what it has in hand."""
+    monkeypatch.setattr(tailer.service, "_STANDSTILL", 1.5)
+    begun, go_on = bench.path.with_name("begun"), bench.path.with_name("go-on")
+    command = f"touch {begun}; until [ -e {go_on} ]; do sleep 0.05; done"
+    slow = f'[sinks.slow]\ntype = "exec"\ncommand = ["sh", "-c", "{command}"]\n'
+    bench.append("a.log", b"one\n")
+    bench.write(slow, group("web", "oss://logs/*.log", "slow"), group("other", "oss://logs/*.other"))
+
+    async def run() -> None:
+        async with bench.running() as service:
+            await until(begun.exists)
+            bench.write(slow, group("other", "oss://logs/*.other"))
+            service.reload()
+            fleet = service._groups["web"].fleet
+            await until(lambda: time.monotonic() - fleet.beat > 2.0)
+            assert (service.moves(), await ask(bench, "/livez")) == (True, (200, "ok\n"))
+            assert await ask(bench, "/healthz") == (200, "ok\n")
+            go_on.touch()
+            await until(lambda: [*service._groups] == ["other"])
+
+    asyncio.run(run())
+
+
 def test_reloads_by_the_hundred_are_a_few(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.write(group("web", "oss://logs/*.log"))
     loads = 0

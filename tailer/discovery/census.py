@@ -17,7 +17,7 @@ from tailer.errors import AddressError, ObjectNotFound, TailerError, without_fra
 from tailer.oss.address import check_key
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 
     from tailer.core.position import ObjectMeta
     from tailer.oss.address import Address
@@ -68,6 +68,11 @@ class Row:
     def addresses(self) -> tuple[str, ...]:
         """Those of the configuration by whose listing it is known."""
         return self._scope.addresses
+
+    @property
+    def partition(self) -> tuple[str, float]:
+        """The address by whose partition it is known, and when that begins, seconds since 1970; -inf: nobody knows."""
+        return self._scope.addresses[0], self._scope.since
 
     def saw(self, meta: ObjectMeta) -> None:
         """A reader has seen the object like this: a listing that says the same is no news, nor one asked for before."""
@@ -147,6 +152,7 @@ class Census(Generic[R]):
         self._rows: dict[tuple[str, str], dict[str, R]] = {}
         self._count = 0
         self._refused: set[tuple[str, str]] = set()
+        self._reconsider = False  # what was ignored as too old: another age may hold now
         self._new: dict[R, None] = {}
         self._moved: dict[R, None] = {}
         self._changes: Changes[R] = Changes()
@@ -179,6 +185,15 @@ class Census(Generic[R]):
         found = {partitions.name for partitions in self._partitions if partitions.listed}
         return found.union(*(scope.addresses for scope in self._lists if scope.listed))
 
+    def unread(self) -> dict[str, float]:
+        """By address with a time in it: when its oldest partition begins that was not seen whole after its time."""
+        return {one.name: one.since for one in self._partitions if math.isfinite(one.since)}
+
+    def resume(self, unread: Mapping[str, float]) -> None:
+        """Look back so far as well, the next time: what `unread` was by then, or something earlier."""
+        for one in self._partitions:
+            one.resume(unread.get(one.name, math.inf))
+
     async def take(self, now: float) -> Changes[R]:
         """Ask the service for all that can still change; `now` is in seconds since 1970. Never two at once.
 
@@ -191,6 +206,9 @@ class Census(Generic[R]):
                 queue = deque(scope for scope in scopes if scope.single is single)
                 for _ in range(min(at_once, len(queue))):
                     group.create_task(self._work(queue, now))
+        if self._reconsider:
+            self._reconsider = False
+            self._take_back()
         self._sweep(now)
         return self._hand_out()
 
@@ -207,6 +225,7 @@ class Census(Generic[R]):
         What is still named is not disturbed. Raises ConfigError, and nothing has changed then.
         """
         self._configure(addresses, look_back, ignore_older, max_objects)
+        self._reconsider = True
         return self._drop([row for row in self if not self._adopt(row)])
 
     # --- what is asked
@@ -223,7 +242,10 @@ class Census(Generic[R]):
         for one in partitions:
             one.first = self._round == 0
         self._lists = [known.get(scope.name, scope) for scope in scopes]
-        self._partitions = [next((old for old in self._partitions if old.same(one)), one) for one in partitions]
+        before = {old.name: old for old in self._partitions}
+        for one in partitions:
+            one.resume(before[one.name].since if one.name in before else math.inf)
+        self._partitions = [old if (old := before.get(one.name)) and old.same(one) else one for one in partitions]
         self._ignore_older, self._max_objects = ignore_older, max_objects
 
     def _due(self, now: float) -> list[Scope]:
@@ -331,6 +353,13 @@ class Census(Generic[R]):
             self._new[row] = None
         elif row not in self._new:
             self._moved[row] = None
+
+    def _take_back(self) -> None:
+        """Of what was ignored, follow what is not too old by what holds now."""
+        for row in self:
+            if row.ignored and (row.modified is None or row.modified >= self._ignored_before):
+                row.ignored = False
+                self._new[row] = None
 
     def _sweep(self, now: float) -> None:
         """Drop what two complete listings in a row did not show, then what lies in partitions that are closed.

@@ -31,7 +31,7 @@ class Partitions:
     One is open from its beginning until `look_back` seconds after its end, and then for one more complete listing: no
     outage, however long, closes what was not seen whole. `listed`: all that were open were seen whole once. `resting`
     is of the whole pattern and never asked for: rows belong to it from a change of the configuration until a listing
-    shows them again.
+    shows them again, by when their own partitions begin.
     """
 
     def __init__(self, address: Address, look_back: float) -> None:
@@ -41,6 +41,8 @@ class Partitions:
         self._unit = max(("%Y", "%m", "%d", "%H").index(match[0]) for match in _DIRECTIVE.finditer(address.ref.key))
         self._open: dict[datetime, Scope] = {}
         self._last: float | None = None
+        self._unread = math.inf
+        self._resting: dict[float, Scope] = {}
         self.first = True
         self.listed = False
         self.resting = self._any_time()
@@ -57,11 +59,23 @@ class Partitions:
 
     def adopted(self, scope: Scope) -> Scope:
         """Where a row of `scope` belongs, whose key the pattern matches."""
-        return scope if scope in self._open.values() else self.resting
+        if scope in self._open.values():
+            return scope
+        return self._resting.setdefault(scope.since, replace(self.resting, since=scope.since))
+
+    def resume(self, since: float) -> None:
+        """Open once more all that end after then (seconds since 1970), however long ago: not all of them was read."""
+        self._unread = min(self._unread, since)
+
+    @property
+    def since(self) -> float:
+        """When the oldest one begins that is open, or is to be opened once more."""
+        return min((self._unread, *(scope.since for scope in self._open.values())))
 
     def due(self, now: float) -> list[Scope]:
         """What is to be listed at `now`, the newest first."""
-        since = (now if self._last is None else min(now, self._last)) - self._look_back
+        since = min((now if self._last is None else min(now, self._last)) - self._look_back, self._unread)
+        self._unread = math.inf
         oldest, moment = self._floor(since), self._floor(now)
         while moment >= oldest and len(self._open) <= 2 * _MOST_PARTITIONS:
             if moment not in self._open:
@@ -80,20 +94,26 @@ class Partitions:
         found_all = len(whole) == len(self._open)
         self.listed |= all(scope.listed for scope in self._open.values())
         closed = [self._open.pop(moment) for moment in whole if self._open[moment].until <= now]
-        return [*closed, self.resting] if found_all else closed
+        if not found_all:
+            return closed
+        resting, self._resting = self._resting, {}
+        return [*closed, *resting.values()]
 
     def _any_time(self) -> Scope:
         digits = {"%Y": "[0-9]" * 4}
         key = _DIRECTIVE.sub(lambda match: digits.get(match[0], "[0-9]" * 2), self._address.ref.key)
         key += "**" if self._address.prefix else ""
         address = replace(self._address, ref=replace(self._address.ref, key=key), pattern=True, prefix=False)
-        return Scope.of(address, -math.inf)
+        scope = Scope.of(address, -math.inf)
+        scope.addresses = (self.name,)
+        return scope
 
     def _scope(self, moment: datetime) -> Scope:
         key = _DIRECTIVE.sub(lambda match: moment.strftime(match[0]).rjust(2, "0"), self._address.ref.key)
         end = (self._following(moment) - _EPOCH).total_seconds()
         address = replace(self._address, ref=replace(self._address.ref, key=key))
         scope = Scope.of(address, end + self._look_back)
+        scope.since = (moment - _EPOCH).total_seconds()
         scope.first = self.first and self._last is None
         scope.addresses = (self.name,)
         return scope

@@ -39,9 +39,10 @@ class Scope:
     """What one listing is of, or one HEAD where `single`: `prefix` is then the key.
 
     `flat`: only what has no further slash behind the prefix. `name` says all of it, for people and to know it again.
-    `until`, seconds since 1970: when nothing in it can change any more. `complete_in`: the last round that brought
-    all of it. `first`: what its first complete round brings was there before us. `listed`: it was, and there was room
-    for all. `addresses`: those of the configuration for which it stands.
+    `since` and `until`, seconds since 1970: when a partition by time begins, and when nothing in it can change
+    any more. `complete_in`: the last round that brought all of it. `first`: what its first complete round brings was
+    there before us. `listed`: it was, and there was room for all. `addresses`: those of the configuration for which it
+    stands.
     """
 
     scheme: str
@@ -53,6 +54,7 @@ class Scope:
     expression: str
     addresses: tuple[str, ...]
     until: float = math.inf
+    since: float = -math.inf
     complete_in: int = 0
     first: bool = True
     listed: bool = False

@@ -148,6 +148,7 @@ class Fleet:
         """Follow the group until `drain`. Raises CheckpointError when the checkpoints cannot be read."""
         addresses = [str(parse_address(text)) for text in self.group.objects]
         await self._kept.begin(addresses)
+        self._census.resume(self._kept.unread)
         try:
             async with asyncio.TaskGroup() as self._tasks:
                 loops = (self._list_for_ever(), self._tick_for_ever())
@@ -212,7 +213,7 @@ class Fleet:
             if group.sequence and before.sequence and group.poll_max == before.poll_max:
                 self._sequence = ordered
             elif self._sequence is not None:
-                self._order(row for row in self._census if not row.ignored)
+                self._order(chain(self._leaving, (row for row in self._census if not row.ignored)))
             self._release(gone, "config")
             for row in (*self._tally.failed(), *self._tally.behind()):  # some stood behind others in a sequence
                 self._enqueue(row)
@@ -280,6 +281,7 @@ class Fleet:
         self._ignored = changes.ignored
         unlisted = self._kept.unlisted
         await self._kept.note_listed(unlisted & self._census.listed() if changes.errors else {*unlisted})
+        await self._kept.note_unread(self._unread())
         if not changes.errors:
             await self._complete(changes.count, seconds)
         self._enqueue_current()
@@ -304,8 +306,17 @@ class Fleet:
         """All that there is was listed."""
         self._tally.listed_at, self._tally.listed_when = time.time(), time.monotonic()
         self._observer.on_listing(self.group.name, seconds, rows)
-        await self._kept.prune(self.group.keep_checkpoints, self._followed)
+        if not self._leaving:  # they have another process open their partitions again, with all that was read there
+            await self._kept.prune(self.group.keep_checkpoints, self._followed)
         self.ready = True
+
+    def _unread(self) -> dict[str, float]:
+        """By address, when its oldest partition begins that was not seen whole, or not read to its end."""
+        unread = self._census.unread()
+        for address, since in {row.partition for row in self._leaving}:
+            if math.isfinite(since):
+                unread[address] = min(since, unread.get(address, since))
+        return unread
 
     def _followed(self, refs: Iterable[ObjectRef]) -> set[ObjectRef]:
         """Which of them are listed, being looked at, or read to their end."""
@@ -545,6 +556,8 @@ class Fleet:
         row = visit.row
         fields = {**self._fields, "object": str(visit.ref), "offset": row.mark.delivered.offset}
         _log.warning("went with a last record that had no end and was not handed on", extra=fields)
+        if self._sequence is not None:
+            self._sequence.moved(row, time.monotonic())
         if row in self._leaving:
             self._enqueue(row)
         self._enqueue_current()
@@ -556,6 +569,11 @@ class Fleet:
         if visit.delivered < visit.turn or self.group.integrity is Integrity.STRICT:
             return False  # what was proven and is not handed on would have to be read again, from the beginning
         return visit.turn < self._lanes.large.turn or bool(self._lanes.large.queue)
+
+    def on_fetched(self, visit: Visit) -> None:
+        """Bytes of it have come. What is proven before any of it is delivered may be hours away from that."""
+        if self.group.integrity is Integrity.STRICT:
+            self._tally.moved(time.monotonic())
 
     def on_delivered(self, visit: Visit, batch: Batch) -> None:
         """The sink took `batch`."""
@@ -697,6 +715,7 @@ class Fleet:
             lag=tally.lag,
             largest_lag=tally.largest_lag,
             oldest_unread=tally.oldest_unread(now),
+            stalled=tally.stalled(now),
             unproven=tally.unproven,
             buffered=self._lanes.reserved,
             delivered_bytes=tally.delivered_bytes,
@@ -722,9 +741,9 @@ class Fleet:
             found.append(
                 f"group {self.group.name}: no complete listing for {now - listed:.0f} s: {tally.listing_error}"
             )
-        idle = min(tally.oldest_unread(now, failed=False), now - tally.delivered_when)
-        if idle > stuck:
-            found.append(f"group {self.group.name}: {tally.lag} bytes behind, nothing delivered for {idle:.0f} s")
+        stalled = tally.stalled(now)
+        if stalled > stuck:
+            found.append(f"group {self.group.name}: {tally.lag} bytes behind, nothing delivered for {stalled:.0f} s")
         if self._marks.error is not None and self._marks.uncommitted > stuck:
             found.append(f"group {self.group.name}: {self._marks.error}")
         return found

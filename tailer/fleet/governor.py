@@ -87,14 +87,18 @@ class Governor:
             budget=self._allowance.day.limit,
             cost=today / 10_000 * limits.price,
             currency=limits.currency,
+            tight=self._holds_up(),
         )
 
     def problem(self) -> str | None:
         """Why requests have to wait: the day's budget does not allow more of them. None where it does."""
-        if not (self._tight and self._lines):
+        if not self._holds_up():
             return None
         left = (self._allowance.day.limit or 0) - self._allowance.day.spent(self._wall())
         return f"the daily budget is tight: {max(0, left)} requests are left for the rest of the day (UTC)"
+
+    def _holds_up(self) -> bool:
+        return self._tight and bool(self._lines)
 
     def _count(self) -> None:
         second = int(self._clock())

@@ -27,8 +27,9 @@ _log = logging.getLogger("tailer.fleet")
 class Kept:
     """The checkpoints of a group, and the marks on their way there. `failed` is told of what is tried again.
 
-    `unlisted`: addresses whose first complete listing is still to come. `pruned`: when what went long ago was last
-    forgotten, monotonic.
+    `unlisted`: addresses whose first complete listing is still to come. `unread`: by address, since when
+    (seconds since 1970) its partitions by time were not all seen whole and read to their end. `pruned`: when what went
+    long ago was last forgotten, monotonic.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Kept:
         failed: Callable[[TailerError], None],
     ) -> None:
         self.unlisted: set[str] = set()
+        self.unread: dict[str, float] = {}
         self.pruned = float("-inf")
         self._checkpoints = checkpoints
         self._marks = marks
@@ -48,6 +50,7 @@ class Kept:
     async def begin(self, addresses: list[str]) -> None:
         """What `addresses` name is followed from now on. Raises CheckpointError."""
         self.unlisted = await asyncio.to_thread(self._checkpoints.begin, addresses)
+        self.unread = await asyncio.to_thread(self._checkpoints.unread)
 
     def was_read(self, ref: ObjectRef) -> bool:
         """Was anything of it ever read? Who is in doubt does not leave it alone."""
@@ -81,6 +84,17 @@ class Kept:
             await self._marks.flush()
             await asyncio.to_thread(self._checkpoints.listed, addresses)
             self.unlisted -= addresses
+        except TailerError as error:  # the next listing tries again
+            self._failed(error)
+
+    async def note_unread(self, unread: dict[str, float]) -> None:
+        """Keep that, for the next process to look back so far. What lies before it is read, and its marks are kept."""
+        if unread == self.unread:
+            return
+        try:
+            await self._marks.flush()
+            await asyncio.to_thread(self._checkpoints.note_unread, unread)
+            self.unread = unread
         except TailerError as error:  # the next listing tries again
             self._failed(error)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tailer.checkpoints import Checkpoints
     from tailer.core.position import Mark, ObjectRef
-    from tailer.status import Observer
+    from tailer.status import Observer, Stage
 
 COMMIT_SECONDS = 1.0
 COMMIT_BYTES = 64 * 1024 * 1024
@@ -136,20 +136,27 @@ class Marks:
                 self._room.set()
 
     async def _commit(self, marks: dict[ObjectRef, Mark]) -> None:
-        await self.sync()
+        try:
+            await self.sync()
+            await self._transact(marks)
+        except TailerError as error:
+            self.error = error
+            stage: Stage = "checkpoint" if isinstance(error, CheckpointError) else "deliver"
+            self._observer.on_error(self._group, stage, error)
+            raise
+        self.error = None
+        self.committed_at = time.time()
+
+    async def _transact(self, marks: dict[ObjectRef, Mark]) -> None:
         started = time.perf_counter()
         error: CheckpointError | None = None
         try:
             await self._queue.commit_all(marks)
-            self.committed_at = time.time()
         except CheckpointError as failure:
             error = failure
             raise
         finally:
-            self.error = error
             self._observer.on_commit(self._group, time.perf_counter() - started, error)
-            if error is not None:
-                self._observer.on_error(self._group, "checkpoint", error)
             del error  # it holds this frame
 
 

@@ -56,18 +56,20 @@ class Pulse:
     """Of an object that lately grew or failed, or is being looked at.
 
     `unchanged`: how many looks in turn found nothing new; `failures`: how many failed. `delivered`: bytes, of the last
-    look that found some. `grown` and `polled`: when it grew (0: not in our time) and was looked at, monotonic;
-    `interval`: seconds from then to the next look. `polled_at` and `error_at` are seconds since 1970.
+    look that found some. `grown` and `polled`: when it grew (0: not in our time) and was looked at, `failing`: since
+    when every look failed, monotonic; `interval`: seconds from `polled` to the next look. `polled_at` and `error_at`
+    are seconds since 1970.
     """
 
     __slots__ = (
-        "delivered", "error", "error_at", "failures", "gap", "grown", "interval", "polled", "polled_at", "rates",
-        "unchanged",
+        "delivered", "error", "error_at", "failing", "failures", "gap", "grown", "interval", "polled", "polled_at",
+        "rates", "unchanged",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.unchanged = 0
         self.failures = 0
+        self.failing = 0.0
         self.grown = 0.0
         self.gap = 0.0
         self.polled = 0.0

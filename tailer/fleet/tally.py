@@ -9,7 +9,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from tailer.core.options import Integrity
-from tailer.errors import IntegrityError
+from tailer.errors import IntegrityError, SinkError
 from tailer.fleet.rows import Rates
 from tailer.status import STATES, ObjectStatus
 
@@ -34,7 +34,7 @@ class Tally:
         self.listing_error: str | None = None
         self.missing = 0
         self.delivered_bytes = 0
-        self.delivered_when = time.monotonic()
+        self.moved_when = time.monotonic()
         self.rates = Rates()
         self._behind: dict[FleetRow, float] = {}
         self._pulses: dict[FleetRow, None] = {}
@@ -81,12 +81,18 @@ class Tally:
         pulse.rates.add(length, now)
         self.rates.add(length, now)
         self.delivered_bytes += length
-        self.delivered_when = now
+        self.moved_when = now
+
+    def moved(self, now: float) -> None:
+        """It came closer to a delivery."""
+        self.moved_when = now
 
     def fail(self, row: FleetRow, error: TailerError, *, passes: bool) -> None:
         """A look at it failed; what `passes` may do so by itself."""
         pulse = row.awake()
         self._pulses[row] = None
+        if not pulse.failures:
+            pulse.failing = time.monotonic()
         pulse.failures += 1
         pulse.error, pulse.error_at = error, time.time()
         if not passes or pulse.failures >= _STUBBORN:
@@ -162,10 +168,26 @@ class Tally:
         """Bytes delivered that nothing vouches for."""
         return sum(self._loose.values())
 
-    def oldest_unread(self, now: float, *, failed: bool = True) -> float:
-        """Seconds since the oldest byte that was not read became known; of those that `failed`, too."""
-        rows = self._behind if failed else {row: at for row, at in self._behind.items() if row not in self._states}
-        return max(0.0, now - min(rows.values())) if rows else 0.0
+    def oldest_unread(self, now: float) -> float:
+        """Seconds since the oldest byte that was not read became known."""
+        return max(0.0, now - min(self._behind.values())) if self._behind else 0.0
+
+    def stalled(self, now: float) -> float:
+        """For how many seconds there have been bytes to read, and none came closer to its delivery. An object that has
+        trouble of its own does not count."""
+        waiting = [since for row, since in self._behind.items() if not self._is_alone(row)]
+        return max(0.0, now - max(min(waiting), self.moved_when)) if waiting else 0.0
+
+    def _is_alone(self, row: FleetRow) -> bool:
+        """Is it the object that is not to be read, while others are? What fails since before the last delivery is not
+        what held up the others; neither is a chain that broke, or one mirror that is refused."""
+        if (state := self._states.get(row)) is None:
+            return False
+        pulse = row.pulse
+        if state != "failed" or pulse is None or isinstance(pulse.error, IntegrityError):
+            return True
+        refused = isinstance(pulse.error, SinkError) and not pulse.error.retriable
+        return refused or pulse.failing < self.moved_when
 
     def objects(self, group: GroupConfig, rest: Iterable[FleetRow], most: int) -> list[ObjectStatus]:
         """Those with the most lag, then those that grew last, then as many of the `rest` as there is room for."""

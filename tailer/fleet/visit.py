@@ -34,6 +34,10 @@ class Host(Protocol):
         """Asked before each batch: is the visit to end?"""
         ...
 
+    def on_fetched(self, visit: Visit) -> None:
+        """Bytes of the object have come, and are counted."""
+        ...
+
     def on_delivered(self, visit: Visit, batch: Batch) -> None:
         """The sink took `batch`."""
         ...
@@ -114,6 +118,7 @@ class Visit:
         """Read of the object; what the answer says of it needs no listing to be known."""
         window = await self._reader.fetch(ref, range)
         self.fetched += len(window.data)
+        self._host.on_fetched(self)
         self.row.saw(window.meta)
         return window
 

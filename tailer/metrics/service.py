@@ -358,6 +358,7 @@ def _of_service(status: ServiceStatus) -> Iterator[Metric]:
     yield _gauge("request_cost_today", "What they cost, in money.", ("currency",), cost)
     used = requests.today / requests.budget if requests.budget else 0.0
     yield one("request_budget_ratio", "Which part of the budget of today is used up.", used)
+    yield one("request_budget_tight", "1 while requests wait for the budget of the day.", requests.tight)
     if requests.cap is not None:
         yield one("request_rate_limit", "Requests a second that are allowed.", requests.cap)
 
@@ -374,6 +375,7 @@ def _of_groups(status: ServiceStatus, listing_ages: Mapping[str, float]) -> Iter
     yield each(
         "oldest_unread_age_seconds", "Since the oldest undelivered byte is known.", lambda one: one.oldest_unread
     )
+    yield each("stalled_seconds", "Since there are bytes to deliver, and none comes closer.", lambda one: one.stalled)
     yield each("unproven_bytes", "Bytes delivered and not proven yet.", lambda one: one.unproven)
     yield each("buffered_bytes", "Bytes held in memory.", lambda one: one.buffered)
     yield each("poll_interval_seconds", "Time between two looks that is in force.", lambda one: one.poll_interval)

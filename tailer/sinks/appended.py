@@ -30,25 +30,30 @@ class AppendedFile:
         """Raises SinkError when the file cannot be opened, is no regular file, or is written by another process."""
         self._path = Path(path)
         self._lock = asyncio.Lock()
-        self._open()
+        self._take(self._opened())
 
-    def _open(self) -> None:
+    def _take(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._stream, self._torn = OutputStream(descriptor), True
+
+    def _opened(self) -> int:
+        """A descriptor of the file under the name, which nobody else writes to."""
         try:
-            self._descriptor = os.open(self._path, _FLAGS, 0o666)
+            descriptor = os.open(self._path, _FLAGS, 0o666)
         except OSError as error:
             raise self._refused(error) from error
         try:
-            self._own()
+            self._own(descriptor)
         except BaseException:
-            os.close(self._descriptor)
+            os.close(descriptor)
             raise
-        self._stream, self._torn = OutputStream(self._descriptor), True
+        return descriptor
 
-    def _own(self) -> None:
-        if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+    def _own(self, descriptor: int) -> None:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise SinkError(f"cannot append to {str(self._path)!r}: not a regular file")
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise SinkError(f"cannot append to {str(self._path)!r}: another process writes to it") from error
         except OSError as error:
@@ -78,8 +83,8 @@ class AppendedFile:
 
     async def _reopen(self) -> None:
         await self._stream.drain(float("inf"))
-        former = self._descriptor
-        self._open()
+        former, opened = self._descriptor, self._opened()
+        self._take(opened)
         os.close(former)
 
     def _ends_inside_a_line(self) -> bool:

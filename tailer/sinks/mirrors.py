@@ -85,14 +85,13 @@ class Mirrors:
             raise
 
     async def sync(self) -> None:
-        """Return when all that was written is on the disk; at once under the policy `NEVER`. Raises SinkError."""
+        """Return when all that was written is on the disk; at once under the policy `NEVER`.
+
+        Raises SinkError, once for each file that could not be forced there: what is in it nobody knows, and no second
+        fsync would tell. The next visit of its object reads it, as it does after a crash.
+        """
         async with self._syncing:  # what another group is just about is not on the disk yet
-            refs, self._unsynced = [*self._unsynced], set()
-            try:
-                await self._sync_all(refs)
-            except BaseException:
-                self._unsynced.update(refs)
-                raise
+            await self._sync_all([*self._unsynced])
 
     async def _sync_all(self, refs: list[ObjectRef]) -> None:
         slots = asyncio.Semaphore(_SYNCS_AT_ONCE)
@@ -214,9 +213,26 @@ class Mirrors:
             self._trouble[ref] = error
 
     async def _sync(self, ref: ObjectRef, slots: asyncio.Semaphore) -> None:
-        async with slots, self._at_work(ref):
-            if (mirror := self._open.get(ref)) is not None:
-                await mirror.sync()
+        async with slots:
+            try:
+                async with self._at_work(ref):
+                    self._unsynced.discard(ref)  # what is written from now on is for the next time
+                    if (mirror := self._open.get(ref)) is not None:
+                        await mirror.sync()
+            except SinkError as error:
+                await self._distrust(ref, error)
+                raise
+            except BaseException:
+                self._unsynced.add(ref)
+                raise
+
+    async def _distrust(self, ref: ObjectRef, error: SinkError) -> None:
+        """Its file is to be read again: by the next visit, or by the one after that which is under way, and fails."""
+        self._unsynced.discard(ref)
+        if ref in self._in_use:
+            self._trouble[ref] = error
+        else:
+            await self._forget(ref)
 
 
 class Mirror:
@@ -248,10 +264,13 @@ class Mirror:
 
 
 def _joined(left: Left, mark: Mark | None) -> Mark | None:
-    """Where to go on in a file that is as it was left; None where its CRC-64 is not known and `mark` is not there."""
+    """Where to go on in a file that is as it was left; None where its CRC-64 is not known and `mark` is not there.
+
+    All of such a file is proven, also where the checkpoint does not know of that yet.
+    """
     at = left.position
     if mark is not None and mark.delivered.offset == at.offset and at.crc64 in (None, mark.delivered.crc64):
-        return mark
+        return mark if at.crc64 is None else replace(mark, verified=replace(at, generation=mark.delivered.generation))
     return None if at.crc64 is None else Mark(at, at)
 
 

@@ -62,6 +62,10 @@ class Served(Protocol):
         """How the service is."""
         ...
 
+    def moves(self) -> bool:
+        """Is all of it in motion? Where not, nothing but a new process helps."""
+        ...
+
     def metrics_text(self) -> str:
         """All metrics in the Prometheus text format."""
         ...
@@ -96,6 +100,7 @@ class Port:
         get = application.router.add_get
         get("/", self._show_page)
         get("/metrics", self._show_metrics)
+        get("/livez", self._show_life)
         get("/healthz", self._show_health)
         get("/readyz", self._show_readiness)
         get("/status.json", self._show_status)
@@ -144,6 +149,9 @@ class Port:
 
     async def _show_metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=self._served.metrics_text().encode(), headers={"Content-Type": CONTENT_TYPE})
+
+    async def _show_life(self, _: web.Request) -> web.Response:
+        return _lines("ok", ()) if self._served.moves() else _lines("stands still", (), 503)
 
     async def _show_health(self, _: web.Request) -> web.Response:
         status = self._served.status()
@@ -273,7 +281,7 @@ def _refusal(refusal: web.HTTPException) -> web.Response:
 def _said(refusal: web.HTTPException) -> str:
     match refusal.status:
         case 404:
-            return "there is nothing here: see /, /status.json, /metrics, /healthz, /readyz"
+            return "there is nothing here: see /, /status.json, /metrics, /healthz, /readyz, /livez"
         case 405:
             return f"this takes {refusal.headers['Allow']}"
         case 413:

@@ -14,7 +14,6 @@ Level = Literal["well", "warn", "bad"]
 
 _RECENT = 300.0  # seconds for which an error of a sink is worth a word after it was got over
 _MOST_OBJECTS = 5  # are named one by one
-_NEARLY = 0.9  # of a day's budget
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +63,6 @@ def _what_is_odd(status: ServiceStatus) -> Iterator[str]:
     for sink in status.sinks:
         if sink.last_error is not None and status.now - (sink.last_error_at or 0.0) < _RECENT:
             yield f"sink {sink.name}: {sink.last_error}"
-    requests = status.requests
-    if requests.budget is not None and requests.today >= _NEARLY * requests.budget:
-        yield "nearly all requests that today may have are used: polls are far apart until midnight UTC"
 
 
 def _each(objects: list[ObjectStatus], what: str) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -82,7 +83,10 @@ def test_what_cannot_be_read_to_the_end_of_its_partition_is_given_up_in_time_and
     asyncio.run(follow())
 
 
-def test_what_waits_for_its_turn_in_a_sequence_is_not_given_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("changed", [False, True], ids=["undisturbed", "over a change of the configuration"])
+def test_what_waits_for_its_turn_in_a_sequence_is_not_given_up(
+    world: World, monkeypatch: pytest.MonkeyPatch, changed: bool
+) -> None:
     real, shift = time.time, 0.0
 
     def folder() -> str:
@@ -102,6 +106,8 @@ def test_what_waits_for_its_turn_in_a_sequence_is_not_given_up(world: World, mon
             closed = time.monotonic()
             await world.until(lambda: time.monotonic() > closed + 0.5)
             assert world.observer.released["failed"] == 0
+            if changed:
+                await fleet.apply(replace(group, poll_max=0.07))
             world.sink.held = None
             held.set()
             for key in keys:

@@ -89,11 +89,12 @@ def test_a_tight_budget_is_told_once_and_seen(caplog: pytest.LogCaptureFixture) 
         asked = [asyncio.create_task(gate.admit("web")) for _ in range(4)]
         await asyncio.sleep(0)
         assert "42 requests are left" in str(gate.problem())
+        assert gate.status().tight
         assert sum(task.done() for task in asked) == 0 or gate.status().today == 1
         gate.apply(Limits())
         await asyncio.gather(*asked)
         assert gate.problem() is None
-        assert (gate.status().today, gate.status().budget) == (4, None)
+        assert (gate.status().today, gate.status().budget, gate.status().tight) == (4, None, False)
 
     with caplog.at_level(logging.WARNING, "tailer.fleet"):
         asyncio.run(ask())

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import pytest
 
     from tailer.core.events import Batch
+    from tailer.core.position import ObjectRef
     from tests.fleet.conftest import World
 
 
@@ -53,6 +54,34 @@ def test_it_comes_before_the_next_of_a_sequence(world: World) -> None:
             await world.until(lambda: len(came) == 5)
         assert came == [b"one\n", b"no end", b"two\n", b"three\n", b"four\n"]
         assert world.sink.gaps == 0
+
+    asyncio.run(play())
+
+
+def test_another_object_that_comes_just_then_is_read_before_the_next_of_a_sequence(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    came: list[bytes] = []
+    world.sink.refuse = lambda batch: came.append(bytes(batch.data))
+
+    async def play() -> None:
+        world.append("app-1.log", b"one\nno end")
+        async with world.follow(world.group("app-*.log", sequence=True, poll_max=0.06)) as fleet:
+            await world.until(lambda: came == [b"one\n"])
+            row, fetch = fleet._census.find(world.ref("app-1.log")), fleet._reader.fetch
+            renewed = False
+
+            async def fetch_too_late(ref: ObjectRef, *arguments: object) -> object:
+                nonlocal renewed
+                if row is not None and row.ending and not renewed:
+                    renewed = True
+                    world.renew("app-1.log", b"another\n" * 3)
+                return await fetch(ref, *arguments)  # type: ignore[arg-type]
+
+            monkeypatch.setattr(fleet._reader, "fetch", fetch_too_late)
+            world.append("app-2.log", b"two\n")
+            await world.until(lambda: b"two\n" in came)
+        assert came == [b"one\n", b"another\n" * 3, b"two\n"]
 
     asyncio.run(play())
 

@@ -190,3 +190,23 @@ def test_a_mark_that_goes_back_is_kept_at_once_and_not_undone(kept: Checkpoints)
 
     asyncio.run(note())
     assert kept.load(A) == at(10)
+
+
+def test_why_marks_are_not_kept_is_known_though_it_is_the_sink(kept: Checkpoints) -> None:
+    async def note() -> None:
+        async def sync() -> None:
+            raise SinkError("no fsync")
+
+        observer = Observed()
+        marks = Marks(kept, sync, observer, "web")
+        marks.note(A, at(5))
+        with pytest.raises(SinkError):
+            await marks.flush()
+        assert isinstance(marks.error, SinkError)
+        assert [(stage, str(error)) for stage, error in observer.errors] == [("deliver", "no fsync")]
+        assert observer.commits == 0
+        marks.sync = ready
+        await marks.flush()
+        assert (marks.error, observer.commits) == (None, 1)
+
+    asyncio.run(note())

@@ -35,7 +35,7 @@ def hurried(rules: str) -> dict[str, Any]:
     for rule in (rule for group in found["groups"] for rule in group["rules"]):
         rule["expr"] = re.sub(r"\[\d+m\]", "[5s]", rule["expr"])
         rule["expr"] = re.sub(
-            r"(_age_seconds > )(\d+)", lambda age: f"{age[1]}{max(2, int(age[2]) // 100)}", rule["expr"]
+            r"(_(?:age|stalled)_seconds > )(\d+)", lambda age: f"{age[1]}{max(2, int(age[2]) // 100)}", rule["expr"]
         )
         rule["expr"] = rule["expr"].replace("process_start_time_seconds < 600", "process_start_time_seconds < 5")
         if "for" in rule:

@@ -259,7 +259,7 @@ def configured_badly(place: Place) -> None:
     """First for few requests, then not at all."""
     (made,) = place.prometheus.values("oss_tail_requests_today")
     place.configure(daily_requests=int(made * 1.1))
-    place.wait_for_alerts("OssTailBudgetNearlyUsed")
+    place.wait_for_alerts("OssTailBudgetTight")
     (place.folder / "config.toml").write_text("nonsense")
     place.wait_for_alerts("OssTailBadConfiguration")
 

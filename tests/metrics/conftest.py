@@ -16,6 +16,7 @@ GROUP = GroupStatus(
     lag=3000,
     largest_lag=2000,
     oldest_unread=7.5,
+    stalled=1.5,
     unproven=10,
     buffered=4096,
     delivered_bytes=123456,

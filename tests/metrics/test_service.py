@@ -30,7 +30,7 @@ from tailer.core.position import ObjectMeta, ObjectRef, Position
 from tailer.metrics import OPERATIONS, RESULTS, ServiceMetrics
 from tailer.metrics.exposition import KINDS, REASONS
 from tailer.status import POLL_RESULTS, RELEASE_REASONS, STAGES
-from tests.metrics.conftest import EMPTY, GROUP, NOW, SINK, STATUS, object_status, samples
+from tests.metrics.conftest import EMPTY, GROUP, NOW, REQUESTS, SINK, STATUS, object_status, samples
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -305,6 +305,7 @@ def test_the_gauges_say_what_the_status_says() -> None:
         'largest_lag_bytes{group="web"}': 2000,
         'lag_seconds{group="web"}': 3.0,
         'oldest_unread_age_seconds{group="web"}': 7.5,
+        'stalled_seconds{group="web"}': 1.5,
         'unproven_bytes{group="web"}': 10,
         'buffered_bytes{group="web"}': 4096,
         'poll_interval_seconds{group="web"}': 4,
@@ -316,6 +317,7 @@ def test_the_gauges_say_what_the_status_says() -> None:
 
 
 def test_trouble_is_a_0() -> None:
+    assert of(replace(STATUS, requests=replace(REQUESTS, tight=True)))["request_budget_tight"] == 1
     found = of(replace(STATUS, ready=False, healthy=False, config_error="config.toml:1: no"))
     assert not found.keys() & {"ready", "healthy", "config_last_reload_successful"}
 

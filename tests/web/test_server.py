@@ -85,6 +85,16 @@ def test_health_is_a_status_and_a_line_for_each_problem(served: MadeUp, url: str
     assert ask(url, path).text.startswith("not ")
 
 
+def test_one_that_is_not_healthy_lives_as_long_as_it_moves(served: MadeUp, url: str) -> None:
+    """Who starts what does not live anew would not mend a sink, or a bucket that is gone."""
+    served.shown = service_status(ready=False, healthy=False, problems=("sink archive: 401",))
+    answer = ask(url, "/livez")
+    assert (answer.status, answer.text) == (200, "ok\n")
+    served.lives = False
+    answer = ask(url, "/livez")
+    assert (answer.status, answer.text) == (503, "stands still\n")
+
+
 def test_one_that_starts_is_healthy_and_not_ready(served: MadeUp, url: str) -> None:
     served.shown = service_status(ready=False, problems=("group web: not listed yet",))
     assert ask(url, "/healthz").status == 200

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tailer.status import RequestStatus, SinkStatus
+from tailer.status import SinkStatus
 from tailer.web.verdict import judge
 from tests.made_up import NOW, group_status, object_status, service_status
 
@@ -28,7 +28,6 @@ def test_one_that_starts_is_neither_well_nor_bad() -> None:
 
 
 SINK_ERROR = SinkStatus("hook", "http", 0, 0, 0.0, 3, 7, "503", NOW - 10.0)
-NEARLY_SPENT = RequestStatus(today=950, rate=0.1, cap=None, budget=1000, cost=0.1, currency="CNY")
 
 
 @pytest.mark.parametrize(
@@ -47,7 +46,7 @@ NEARLY_SPENT = RequestStatus(today=950, rate=0.1, cap=None, budget=1000, cost=0.
         ({"groups": (group_status(objects={"failed": 1}),)}, "warn", "group web: 1 object failed"),
         ({"groups": (group_status(objects={"failed": 1200}),)}, "warn", "group web: 1,200 objects failed"),
         ({"sinks": (SINK_ERROR,)}, "warn", "sink hook: 503"),
-        ({"requests": NEARLY_SPENT}, "warn", "nearly all requests that today may have are used"),
+        ({"problems": ("the daily budget is tight: 9 requests",)}, "warn", "the daily budget is tight: 9 requests"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
