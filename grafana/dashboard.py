@@ -272,7 +272,7 @@ BEHIND = (
         "count.",
         "s",
         ("max by (group) (oss_tail_oldest_unread_age_seconds{%G})", "{{group}}"),
-        ("max by (group) (oss_tail_stalled_seconds{%G}) > 30", "{{group}}: nothing delivered"),
+        ("max by (group) (oss_tail_stalled_seconds{%G})", "{{group}}: nothing delivered"),
         limit=300,
     ),
     graph(

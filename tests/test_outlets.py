@@ -125,7 +125,7 @@ def test_a_mirror_gives_the_checkpoint_back_that_says_what_the_file_says(tmp_pat
 
 
 def test_what_a_mirror_was_proven_of_is_proven_though_the_checkpoint_says_less(tmp_path: Path) -> None:
-    """A visit that failed just behind a proof: a replacement must not take the file for one of which nothing is known."""
+    """A visit that failed behind a proof: a replacement must not take the file for one of which nothing is known."""
 
     async def run() -> None:
         outlet = open_outlet(SinkConfig("m", "file", path=tmp_path))
