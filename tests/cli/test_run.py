@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import tailer.local
+from tailer.checkpoints import read_all
 from tailer.cli.run import _run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
 COMMAND = [sys.executable, "-c", "import sys; from tailer.cli.service import main; sys.exit(main())", "run"]
@@ -94,6 +95,12 @@ class World:
             assert all(one.poll() is None for one in self.processes[-1:]), f"it ended before {what}:\n{self.said()}"
             assert time.monotonic() < deadline, f"not in {seconds} s: {what}\n{self.said()}"
             time.sleep(0.02)
+
+    def knows(self, group: str, keys: Iterable[str]) -> bool:
+        """Has the group a checkpoint of each of them?"""
+        path = self.folder / "state.db"
+        known = {one.ref.key for one in read_all(path, group)} if path.exists() else set()
+        return known.issuperset(keys)
 
     def said(self) -> str:
         return self.log.read_text() if self.log.exists() else ""
@@ -335,7 +342,8 @@ FAULTS = (
 def test_kills_and_reloads_leave_mirrors_exact_and_lose_nothing_on_the_way_to_a_server(world: World) -> None:
     """Thirty objects into a mirror (exactly once) and by HTTP (at least once), under kill -9, SIGHUP and faults.
 
-    Two more are replaced again and again: whatever the kills break off, their mirrors are the last of them in the end.
+    Two more are replaced again and again, as soon as a checkpoint knows them: whatever the kills break off, their
+    mirrors are the last of them in the end.
     """
     keys, replaced = [f"app-{number}.log" for number in range(30)], ["new-0.log", "new-1.log"]
     receiver, chance = Receiver(), random.Random(5)
@@ -356,6 +364,7 @@ def test_kills_and_reloads_leave_mirrors_exact_and_lose_nothing_on_the_way_to_a_
                 world.write(*tables, f"poll_max = {20 + number}\n")
                 world.wait_for(lambda before=before: producer.appends > before + 100, "some appends")
                 time.sleep(chance.uniform(0.1, 0.6))
+                world.wait_for(lambda: world.knows("mirrors", replaced), "checkpoints of what is to be replaced")
                 for key in replaced:
                     world.server.store.delete("logs", key)
                 time.sleep(chance.uniform(0.0, 0.3))
