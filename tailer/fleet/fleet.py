@@ -306,9 +306,15 @@ class Fleet:
         """All that there is was listed."""
         self._tally.listed_at, self._tally.listed_when = time.time(), time.monotonic()
         self._observer.on_listing(self.group.name, seconds, rows)
-        if not self._leaving:  # they have another process open their partitions again, with all that was read there
+        if not self._is_overdue():
             await self._kept.prune(self.group.keep_checkpoints, self._followed)
         self.ready = True
+
+    def _is_overdue(self) -> bool:
+        """Does something wait to be read for longer than checkpoints are kept? Another process would open its partition
+        again, and needs to know what was read there."""
+        before = time.monotonic() - self.group.keep_checkpoints
+        return any(left < before for left in self._leaving.values())
 
     def _unread(self) -> dict[str, float]:
         """By address, when its oldest partition begins that was not seen whole, or not read to its end."""

@@ -69,6 +69,9 @@ def test_what_cannot_be_read_to_the_end_of_its_partition_is_given_up_in_time_and
             shift = 2 * 3600.0
             await world.until(lambda: fleet.status().objects["failed"] == 1)
             assert world.observer.released["failed"] == 0
+            pruned = fleet._kept.pruned = float("-inf")
+            await world.until(lambda: fleet._kept.pruned > pruned)
+            assert fleet._leaving, "one that cannot be read does not have all others kept"
             await world.until(lambda: world.observer.released["failed"] == 1)
             assert sum(fleet.status().objects.values()) == 0
             assert fleet.status().lag == 0
@@ -105,6 +108,10 @@ def test_what_waits_for_its_turn_in_a_sequence_is_not_given_up(
             await world.until(lambda: len(fleet._leaving) == 2)
             closed = time.monotonic()
             await world.until(lambda: time.monotonic() > closed + 0.5)
+            pruned = fleet._kept.pruned = float("-inf")
+            listed = world.observer.listings
+            await world.until(lambda: world.observer.listings > listed + 2)
+            assert fleet._kept.pruned == pruned, "what was read beside it is still to be known"
             assert world.observer.released["failed"] == 0
             if changed:
                 await fleet.apply(replace(group, poll_max=0.07))
