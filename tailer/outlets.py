@@ -93,10 +93,11 @@ class Outlet(Protocol):
         """
         ...
 
-    async def sync(self) -> None:
+    async def sync(self) -> Mapping[ObjectRef, SinkError]:
         """Return when what was delivered is as safe as the sink is asked to make it (``fsync``).
 
-        To be called before marks are kept: none of them is beyond the disk then. Raises SinkError.
+        To be called before marks are kept: none of them is beyond the disk then, but for the objects returned, each
+        with the reason. Raises SinkError.
         """
         ...
 
@@ -162,9 +163,9 @@ class SinkOutlet:
                     raise
                 await self.pause(back_off(attempt, random.random(), error.retry_after))
 
-    async def sync(self) -> None:
+    async def sync(self) -> Mapping[ObjectRef, SinkError]:
         """As `Outlet.sync`."""
-        await self._kind.sync()
+        return await self._kind.sync()
 
     def stop(self) -> None:
         """From now on nobody waits for the sink: what it does not take is refused with its SinkError."""
@@ -347,7 +348,7 @@ class _Kind(Protocol):
         """Does `error` say that nothing can be delivered, to whatever object's sink?"""
         ...
 
-    async def sync(self) -> None: ...
+    async def sync(self) -> Mapping[ObjectRef, SinkError]: ...
 
     async def close(self) -> None: ...
 
@@ -360,8 +361,9 @@ class _Stateless:
     def is_out_of_order(self, error: SinkError) -> bool:
         return not isinstance(error, SinkBusy)
 
-    async def sync(self) -> None:
+    async def sync(self) -> Mapping[ObjectRef, SinkError]:
         """What was delivered is somebody else's to keep."""
+        return {}
 
     async def close(self) -> None:
         """Nothing is open."""
@@ -393,8 +395,8 @@ class _Files:
             return True
         return not os.access(self._folder, os.W_OK | os.X_OK)
 
-    async def sync(self) -> None:
-        await self._mirrors.sync()
+    async def sync(self) -> Mapping[ObjectRef, SinkError]:
+        return await self._mirrors.sync()
 
     async def close(self) -> None:
         await self._mirrors.close()

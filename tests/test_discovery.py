@@ -648,6 +648,30 @@ def test_what_was_not_read_yet_is_listed_once_more_however_long_ago() -> None:
     assert {address: datetime(2027, 1, 21, tzinfo=UTC).timestamp()} == census.unread()
 
 
+def test_of_many_partitions_that_were_not_read_only_some_are_open_at_a_time() -> None:
+    """The oldest first; a listing that fails has no more of them opened."""
+    bucket = Bucket(1000)
+    start = NOW - 61 * 3600
+    keys = [datetime.fromtimestamp(start + 3600 * hour, UTC).strftime("%Y%m%d%H.log") for hour in range(60)]
+    for key in keys:
+        bucket.put(key)
+    address = "oss://bucket/%Y%m%d%H.log"
+    census = census_of(bucket, address, look_back=3600.0)
+    census.resume({address: start})
+    found: list[str] = []
+    for broken, closed, unread in (("", 24, 24), (keys[24], 47, 24), ("", 48, 48), ("", 60, 60)):
+        bucket.refuse = lambda prefix, broken=broken: unavailable() if prefix == broken else None
+        changes = take(census, NOW)
+        found += [row.key for row in changes.old]
+        assert (len(census), len(found), bool(changes.errors)) == (0, closed, bool(broken))
+        assert census.unread()[address] == (start + 3600 * unread)
+    assert sorted(found) == keys
+
+
+def unavailable() -> None:
+    raise ServiceUnavailable("", status=503)
+
+
 def test_what_is_not_shown_again_after_a_change_was_of_its_own_partition() -> None:
     """A row that only the pattern names by then, and no open partition, tells how far to look back for it."""
     bucket = Bucket()

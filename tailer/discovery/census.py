@@ -74,6 +74,10 @@ class Row:
         """The address by whose partition it is known, and when that begins, seconds since 1970; -inf: nobody knows."""
         return self._scope.addresses[0], self._scope.since
 
+    def closed_since(self, now: float) -> float:
+        """For how many seconds its partition has been over, by its own time; 0 where nobody knows."""
+        return max(0.0, now - self._scope.until) if math.isfinite(self._scope.until) else 0.0
+
     def saw(self, meta: ObjectMeta) -> None:
         """A reader has seen the object like this: a listing that says the same is no news, nor one asked for before."""
         self._stamp = tick()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tailer.oss.address import Address
 
 _MOST_PARTITIONS = 1000  # of one pattern: each is a listing of its own, every time
+_ONCE_MORE = 24  # partitions of long ago that are open at the same time: their rows are, too
 _AHEAD = 86400.0  # seconds: how far a partition may lie in the future, after a clock was set back, and still be listed
 _DIRECTIVE = re.compile(r"%[YmdH]")
 _EPOCH = datetime(1970, 1, 1)
@@ -74,19 +75,31 @@ class Partitions:
 
     def due(self, now: float) -> list[Scope]:
         """What is to be listed at `now`, the newest first."""
-        since = min((now if self._last is None else min(now, self._last)) - self._look_back, self._unread)
-        self._unread = math.inf
+        since = (now if self._last is None else min(now, self._last)) - self._look_back
         oldest, moment = self._floor(since), self._floor(now)
         while moment >= oldest and len(self._open) <= 2 * _MOST_PARTITIONS:
             if moment not in self._open:
                 self._open[moment] = self._scope(moment)
             moment = self._floor_of(moment - timedelta(seconds=1))
         self._last = now
+        self._open_once_more(oldest, now)
         ahead = _EPOCH + timedelta(seconds=now + _AHEAD)
         # Names come again where a pattern has no year, say: the newest is the one that stays open longest.
         newest = {self._open[moment].name: moment for moment in sorted(self._open) if moment <= ahead}
         self._open = {moment: self._open[moment] for moment in sorted(newest.values(), reverse=True)}
         return list(self._open.values())
+
+    def _open_once_more(self, before: datetime, now: float) -> None:
+        """Of those that end before then and were not read, some, when the last ones are closed again."""
+        if not math.isfinite(self._unread) or any(scope.until <= now for scope in self._open.values()):
+            return
+        moment = self._floor(self._unread)
+        for _ in range(_ONCE_MORE):
+            if moment >= before:
+                break
+            self._open[moment] = self._scope(moment)
+            moment = self._following(moment)
+        self._unread = math.inf if moment >= before else (moment - _EPOCH).total_seconds()
 
     def close(self, now: float, this_round: int) -> list[Scope]:
         """Those that were listed whole in `this_round`, after their time; they are not due again."""

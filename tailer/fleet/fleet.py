@@ -60,6 +60,7 @@ _SKEW = 900.0  # seconds by which the clocks may differ: OSS refuses requests si
 _LONG = (60.0, 3600.0)  # seconds after an error that no retry helps: at first, and at most
 _FORGOTTEN_AFTER = 300.0  # seconds of rest after which nothing is known of an object but its row
 _BEAT = 1.0
+_DAY = 86400.0
 _LAST_COMMIT = 5.0  # seconds that a drain takes at least for the marks
 
 _log = logging.getLogger("tailer.fleet")
@@ -69,7 +70,7 @@ class Fleet:
     """One group, from its listings to its sink. `run` it; the other methods are called meanwhile.
 
     `beat` is the moment (monotonic) of its last sign of life, at least one each second; `ready`: all of its objects
-    were listed once.
+    were listed once; `writing`: how many batches the sink was handed and has not taken.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Fleet:
         """`buffer_bytes`: what all visits together may hold in memory. Raises ConfigError, AddressError."""
         self.beat = time.monotonic()
         self.ready = False
+        self.writing = 0
         self._reader = reader
         self._outlet = outlet
         self._observer = observer
@@ -412,11 +414,16 @@ class Fleet:
     def _see_off(self, row: FleetRow) -> None:
         """Nothing is asked about it again: once it is read to its end, it is over."""
         row.leaving = "old"
-        self._leaving[row] = time.monotonic()
+        self._leaving[row] = self._left_at(row)
         if row.phase == "resting" and not row.lag:
             self._hand_on_the_rest(row)
             if not row.ending:
                 self._release([row], "old")
+
+    def _left_at(self, row: FleetRow) -> float:
+        """When its partition was closed, by the first process that did so; but each has a day to try to read it."""
+        now, ago = time.monotonic(), row.closed_since(time.time())
+        return now - min(ago, max(0.0, self.group.keep_checkpoints - _DAY))
 
     def _give_up(self) -> None:
         """Of closed partitions: no longer try what could not be read to its end for as long as checkpoints are kept."""
@@ -576,10 +583,10 @@ class Fleet:
             return False  # what was proven and is not handed on would have to be read again, from the beginning
         return visit.turn < self._lanes.large.turn or bool(self._lanes.large.queue)
 
-    def on_fetched(self, visit: Visit) -> None:
-        """Bytes of it have come. What is proven before any of it is delivered may be hours away from that."""
-        if self.group.integrity is Integrity.STRICT:
-            self._tally.moved(time.monotonic())
+    def on_fetched(self, visit: Visit, end: int) -> None:
+        """All before `end` has come. What is proven before any of it is delivered may be hours away from that."""
+        if self.group.integrity is Integrity.STRICT and not self.writing:
+            self._tally.fetched(visit.row, end, time.monotonic())
 
     def on_delivered(self, visit: Visit, batch: Batch) -> None:
         """The sink took `batch`."""
@@ -750,6 +757,9 @@ class Fleet:
         stalled = tally.stalled(now)
         if stalled > stuck:
             found.append(f"group {self.group.name}: {tally.lag} bytes behind, nothing delivered for {stalled:.0f} s")
+        if unsafe := self._marks.unsafe:
+            why = next(iter(unsafe.values()))
+            found.append(f"group {self.group.name}: no mark is kept of {len(unsafe)} objects: {why}")
         if self._marks.error is not None and self._marks.uncommitted > stuck:
             found.append(f"group {self.group.name}: {self._marks.error}")
         return found

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from tailer.checkpoints import Checkpoints
     from tailer.core.position import Mark, ObjectRef
+    from tailer.errors import SinkError
     from tailer.status import Observer, Stage
 
 COMMIT_SECONDS = 1.0
@@ -29,11 +30,16 @@ class Marks:
     """Notes the marks of a group, and commits them `COMMIT_SECONDS` or `COMMIT_BYTES` after the first of them.
 
     Delivery stands still (`room`) where twice as many bytes would be delivered that no checkpoint tells of: a crash
-    repeats no more than that, and loses nothing. `sync` makes safe what was delivered, and comes before each commit.
+    repeats no more than that, and loses nothing. `sync` makes safe what was delivered, and comes before each commit;
+    of an object where it cannot (`unsafe`, with the reason) no mark is kept any more.
     """
 
     def __init__(
-        self, checkpoints: Checkpoints, sync: Callable[[], Awaitable[None]], observer: Observer, group: str
+        self,
+        checkpoints: Checkpoints,
+        sync: Callable[[], Awaitable[Mapping[ObjectRef, SinkError]]],
+        observer: Observer,
+        group: str,
     ) -> None:
         self.sync = sync
         self.committed_at: float | None = None
@@ -41,6 +47,8 @@ class Marks:
         self._queue = CommitQueue(checkpoints)
         self._observer = observer
         self._group = group
+        self.unsafe: dict[ObjectRef, SinkError] = {}
+        self._withheld: dict[ObjectRef, Mark] = {}
         self._noted: dict[ObjectRef, Mark] = {}
         self._taken: dict[ObjectRef, Mark] = {}
         self._since: float | None = None
@@ -66,7 +74,7 @@ class Marks:
 
     def latest(self, ref: ObjectRef) -> Mark | None:
         """The mark of `ref` that is noted and not kept yet."""
-        return self._noted.get(ref) or self._taken.get(ref)
+        return self._noted.get(ref) or self._taken.get(ref) or self._withheld.get(ref)
 
     @property
     def uncommitted(self) -> float:
@@ -137,8 +145,8 @@ class Marks:
 
     async def _commit(self, marks: dict[ObjectRef, Mark]) -> None:
         try:
-            await self.sync()
-            await self._transact(marks)
+            self._withhold(marks, await self.sync())
+            await self._transact({ref: mark for ref, mark in marks.items() if ref not in self.unsafe})
         except TailerError as error:
             self.error = error
             stage: Stage = "checkpoint" if isinstance(error, CheckpointError) else "deliver"
@@ -146,6 +154,15 @@ class Marks:
             raise
         self.error = None
         self.committed_at = time.time()
+
+    def _withhold(self, marks: dict[ObjectRef, Mark], unsafe: Mapping[ObjectRef, SinkError]) -> None:
+        for ref in [ref for ref in unsafe if ref in marks]:
+            self._withheld[ref] = marks[ref]
+            if ref not in self.unsafe:
+                self.unsafe[ref] = error = unsafe[ref]
+                fields = {"group": self._group, "object": str(ref)}
+                _log.error("no mark of it is kept any more: %s", error, extra=fields)
+                self._observer.on_error(self._group, "deliver", error)
 
     async def _transact(self, marks: dict[ObjectRef, Mark]) -> None:
         started = time.perf_counter()

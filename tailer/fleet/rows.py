@@ -56,14 +56,14 @@ class Pulse:
     """Of an object that lately grew or failed, or is being looked at.
 
     `unchanged`: how many looks in turn found nothing new; `failures`: how many failed. `delivered`: bytes, of the last
-    look that found some. `grown` and `polled`: when it grew (0: not in our time) and was looked at, `failing`: since
-    when every look failed, monotonic; `interval`: seconds from `polled` to the next look. `polled_at` and `error_at`
-    are seconds since 1970.
+    look that found some; `reached`: how far it was ever fetched. `grown` and `polled`: when it grew (0: not in our
+    time) and was looked at, `failing`: since when every look failed, monotonic; `interval`: seconds from `polled` to
+    the next look. `polled_at` and `error_at` are seconds since 1970.
     """
 
     __slots__ = (
         "delivered", "error", "error_at", "failing", "failures", "gap", "grown", "interval", "polled", "polled_at",
-        "rates", "unchanged",
+        "rates", "reached", "unchanged",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -75,6 +75,7 @@ class Pulse:
         self.polled = 0.0
         self.interval = 0.0
         self.delivered = 0
+        self.reached = 0
         self.polled_at: float | None = None
         self.error: TailerError | None = None
         self.error_at: float | None = None

@@ -83,9 +83,11 @@ class Tally:
         self.delivered_bytes += length
         self.moved_when = now
 
-    def moved(self, now: float) -> None:
-        """It came closer to a delivery."""
-        self.moved_when = now
+    def fetched(self, row: FleetRow, end: int, now: float) -> None:
+        """It came closer to a delivery, if nobody had fetched so much of it before."""
+        pulse = row.awake()
+        if end > max(row.read, pulse.reached):
+            pulse.reached, self.moved_when = end, now
 
     def fail(self, row: FleetRow, error: TailerError, *, passes: bool) -> None:
         """A look at it failed; what `passes` may do so by itself."""

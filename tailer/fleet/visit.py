@@ -28,14 +28,16 @@ class Enough(Exception):
 
 
 class Host(Protocol):
-    """Whose visits these are."""
+    """Whose visits these are. `writing`: how many of them wait for the sink to take a batch."""
+
+    writing: int
 
     def is_enough(self, visit: Visit) -> bool:
         """Asked before each batch: is the visit to end?"""
         ...
 
-    def on_fetched(self, visit: Visit) -> None:
-        """Bytes of the object have come, and are counted."""
+    def on_fetched(self, visit: Visit, end: int) -> None:
+        """Bytes of the object have come, up to `end`."""
         ...
 
     def on_delivered(self, visit: Visit, batch: Batch) -> None:
@@ -118,7 +120,7 @@ class Visit:
         """Read of the object; what the answer says of it needs no listing to be known."""
         window = await self._reader.fetch(ref, range)
         self.fetched += len(window.data)
-        self._host.on_fetched(self)
+        self._host.on_fetched(self, range.start + len(window.data))
         self.row.saw(window.meta)
         return window
 
@@ -128,8 +130,12 @@ class Visit:
         """Deliver the batch. Raises Enough where another visit is to do so."""
         if self._host.is_enough(self):
             raise Enough
-        await self._marks.room()
-        await self._sink.write(batch)
+        self._host.writing += 1
+        try:
+            await self._marks.room()
+            await self._sink.write(batch)
+        finally:
+            self._host.writing -= 1
         self.delivered += batch.end - batch.start
         self._host.on_delivered(self, batch)
 

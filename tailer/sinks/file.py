@@ -217,6 +217,11 @@ class FileMirror:
                 self._keeps_former = True
         return Mark(whole, self._proven)
 
+    @property
+    def unsafe(self) -> SinkError | None:
+        """Why nobody knows what of the file is on the disk; None where no fsync failed."""
+        return self._unsyncable
+
     def owned(self) -> Position | None:
         """What of the file under the name is proven to be the object's, as it is or as it was; for `resume`."""
         if self._inherited:

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tailer.core.position import Mark
-from tailer.errors import SinkError
+from tailer.errors import SinkError, without_frames
 from tailer.sinks.file import FileMirror
 from tailer.sinks.fsync import NEVER, Fsync
 from tailer.sinks.rotated import RotatedMirror
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from tailer.core.events import Batch, Event
     from tailer.core.position import ObjectRef, Position
@@ -64,6 +64,7 @@ class Mirrors:
         self._left: OrderedDict[ObjectRef, Left] = OrderedDict()
         self._owned: dict[ObjectRef, Position] = {}  # of those that are not as they are to be: what was proven of them
         self._unsynced: set[ObjectRef] = set()
+        self._unsafe: dict[ObjectRef, SinkError] = {}
         self._syncing = asyncio.Lock()
         self._trouble: dict[ObjectRef, SinkError] = {}  # of one that was closed while nobody was there to be told
 
@@ -84,14 +85,15 @@ class Mirrors:
             await self._forget(ref)
             raise
 
-    async def sync(self) -> None:
+    async def sync(self) -> Mapping[ObjectRef, SinkError]:
         """Return when all that was written is on the disk; at once under the policy `NEVER`.
 
-        Raises SinkError, once for each file that could not be forced there: what is in it nobody knows, and no second
-        fsync would tell. The next visit of its object reads it, as it does after a crash.
+        But for the objects returned, each with the reason: what is in the file of such a one nobody knows, and no
+        second fsync would tell. The next process finds out, by the CRC-64.
         """
         async with self._syncing:  # what another group is just about is not on the disk yet
             await self._sync_all([*self._unsynced])
+        return self._unsafe
 
     async def _sync_all(self, refs: list[ObjectRef]) -> None:
         slots = asyncio.Semaphore(_SYNCS_AT_ONCE)
@@ -122,7 +124,7 @@ class Mirrors:
                 mirror = self._opened(ref, expect_proof)
                 if left is None or not mirror.take_up(left):
                     raise SinkError(f"{str(mirror.path)!r} was changed while the object was mirrored into it")
-            if self._fsync.at_close:
+            if self._fsync.at_close and ref not in self._unsafe:
                 self._unsynced.add(ref)
             yield self._open[ref]
         await self._close_some()
@@ -211,6 +213,9 @@ class Mirrors:
             await mirror.close()
         except SinkError as error:
             self._trouble[ref] = error
+        finally:
+            if (reason := mirror.unsafe) is not None:
+                self._unsafe[ref] = without_frames(reason)
 
     async def _sync(self, ref: ObjectRef, slots: asyncio.Semaphore) -> None:
         async with slots:
@@ -220,19 +225,13 @@ class Mirrors:
                     if (mirror := self._open.get(ref)) is not None:
                         await mirror.sync()
             except SinkError as error:
-                await self._distrust(ref, error)
-                raise
+                self._unsynced.discard(ref)
+                self._unsafe[ref] = without_frames(error)
+                if ref not in self._in_use:
+                    await self._forget(ref)
             except BaseException:
                 self._unsynced.add(ref)
                 raise
-
-    async def _distrust(self, ref: ObjectRef, error: SinkError) -> None:
-        """Its file is to be read again: by the next visit, or by the one after that which is under way, and fails."""
-        self._unsynced.discard(ref)
-        if ref in self._in_use:
-            self._trouble[ref] = error
-        else:
-            await self._forget(ref)
 
 
 class Mirror:

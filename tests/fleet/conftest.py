@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from tailer.core.events import Event
     from tailer.core.position import Mark, ObjectRef
-    from tailer.errors import TailerError
+    from tailer.errors import SinkError, TailerError
     from tailer.fleet.governor import Reader
     from tailer.local import LocalServer
 
@@ -119,8 +119,8 @@ class Kept:
         self.most_at_once = max(self.most_at_once, self.at_once)
         return KeptVisit(self, ref, mark), mark
 
-    async def sync(self) -> None:
-        pass
+    async def sync(self) -> Mapping[ObjectRef, SinkError]:
+        return {}
 
     def status(self) -> SinkStatus:
         return SinkStatus(self.name, self.type, 0, 0, 0.0, 0, 0)

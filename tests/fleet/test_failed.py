@@ -86,6 +86,32 @@ def test_what_cannot_be_read_to_the_end_of_its_partition_is_given_up_in_time_and
     asyncio.run(follow())
 
 
+def test_how_long_it_was_tried_is_counted_over_all_processes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From when its partition was closed; each has a day at least."""
+    real, shift, day = time.time, 0.0, 86400.0
+
+    def key() -> str:
+        return time.strftime("%Y/%m/%d/%H/a", time.gmtime(time.time()))
+
+    async def follow() -> None:
+        nonlocal shift
+        world.append(first := key(), b"0\n")
+        world.server.faults.add(Fault("drop-header", key=first, bucket=world.bucket))
+        closed = (real() // 3600 + 1) * 3600 + 1800.0
+        async with world.follow(world.group("%Y/%m/%d/%H/*", look_back=1800.0)) as fleet:
+            await world.until(lambda: fleet.status().objects["failed"] == 1)
+        for days, expected in ((1, 1), (20, 20), (40, 29)):
+            shift = days * day
+            async with world.follow(world.group("%Y/%m/%d/%H/*", look_back=1800.0)) as fleet:
+                await world.until(lambda fleet=fleet: fleet.status().objects["failed"] == 1 and fleet._leaving)
+                ((_, left),) = fleet._leaving.items()
+                age = time.monotonic() - left
+                assert age == pytest.approx(expected * day + (real() - closed if days < 40 else 0.0), abs=30.0)
+
+    monkeypatch.setattr(time, "time", lambda: real() + shift)
+    asyncio.run(follow())
+
+
 @pytest.mark.parametrize("changed", [False, True], ids=["undisturbed", "over a change of the configuration"])
 def test_what_waits_for_its_turn_in_a_sequence_is_not_given_up(
     world: World, monkeypatch: pytest.MonkeyPatch, changed: bool

@@ -26,8 +26,9 @@ def at(offset: int) -> Mark:
     return Mark.at(Position(offset, 7))
 
 
-async def ready() -> None:
+async def ready() -> dict[ObjectRef, SinkError]:
     """Nothing has to be made safe."""
+    return {}
 
 
 @pytest.fixture
@@ -76,10 +77,11 @@ def test_what_is_being_kept_is_not_kept_yet(kept: Checkpoints) -> None:
     async def note() -> None:
         going_on, fails = asyncio.Event(), True
 
-        async def slowly() -> None:
+        async def slowly() -> dict[ObjectRef, SinkError]:
             await going_on.wait()
             if fails:
                 raise SinkError("no fsync")
+            return {}
 
         async def has_room() -> bool:
             try:
@@ -111,8 +113,9 @@ def test_a_mark_that_is_kept_at_once_counts_until_it_is(kept: Checkpoints) -> No
     async def keep() -> None:
         going_on = asyncio.Event()
 
-        async def slowly() -> None:
+        async def slowly() -> dict[ObjectRef, SinkError]:
             await going_on.wait()
+            return {}
 
         marks = Marks(kept, slowly, Observed(), "web")
         keeping = asyncio.create_task(marks.keep(A, at(1)))
@@ -155,9 +158,10 @@ def test_what_could_not_be_kept_is_noted_still(
     """And a newer mark is not overtaken by the one that failed."""
 
     async def note() -> None:
-        async def sync() -> None:
+        async def sync() -> dict[ObjectRef, SinkError]:
             if isinstance(error, SinkError):
                 raise error
+            return {}
 
         marks = Marks(kept, sync, Observed(), "web")
         marks.note(A, at(5))
@@ -194,7 +198,7 @@ def test_a_mark_that_goes_back_is_kept_at_once_and_not_undone(kept: Checkpoints)
 
 def test_why_marks_are_not_kept_is_known_though_it_is_the_sink(kept: Checkpoints) -> None:
     async def note() -> None:
-        async def sync() -> None:
+        async def sync() -> dict[ObjectRef, SinkError]:
             raise SinkError("no fsync")
 
         observer = Observed()
@@ -210,3 +214,33 @@ def test_why_marks_are_not_kept_is_known_though_it_is_the_sink(kept: Checkpoints
         assert (marks.error, observer.commits) == (None, 1)
 
     asyncio.run(note())
+
+
+def test_of_what_may_not_be_on_the_disk_no_mark_is_kept_and_all_others_are(
+    kept: Checkpoints, caplog: pytest.LogCaptureFixture
+) -> None:
+    """That is told once, and remembered."""
+
+    async def note() -> None:
+        unsafe: dict[ObjectRef, SinkError] = {}
+
+        async def sync() -> dict[ObjectRef, SinkError]:
+            return unsafe
+
+        observer = Observed()
+        marks = Marks(kept, sync, observer, "web")
+        marks.note(A, at(5), 5)
+        await marks.flush()
+        unsafe[A] = SinkError("no fsync")
+        for offset in (7, 9):
+            marks.note(A, at(offset), 2)
+            marks.note(B, at(offset), 2)
+            await marks.flush()
+            assert (kept.load(A), kept.load(B)) == (at(5), at(offset))
+            assert (marks.latest(A), marks.latest(B)) == (at(offset), None)
+        assert marks.unsafe == unsafe
+        assert [stage for stage, _ in observer.errors] == ["deliver"]
+        assert marks.uncommitted == 0
+
+    asyncio.run(note())
+    assert [record.message for record in caplog.records] == ["no mark of it is kept any more: no fsync"]

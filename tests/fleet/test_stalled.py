@@ -104,3 +104,32 @@ def test_what_is_proven_before_it_is_delivered_moves_while_it_is_fetched(
             assert max(stalled) < 0.05
 
     asyncio.run(follow())
+
+
+def test_what_is_fetched_beside_a_batch_that_the_sink_does_not_take_comes_no_closer(world: World) -> None:
+    """Nor does what was fetched before: of a strict object that is read again and again."""
+
+    async def follow() -> None:
+        world.append("a", b"0\n")
+        held = world.sink.held = asyncio.Event()
+        async with world.follow(world.group(integrity=Integrity.STRICT)) as fleet:
+            await world.until(lambda: world.sink.waiting == 1)
+            moved = fleet._tally.moved_when
+            for name in "bcd":
+                world.append(name, b"0\n")
+            await world.until(lambda: world.sink.waiting == 4)
+            assert fleet._tally.moved_when == moved
+            world.sink.held = None
+            held.set()
+            await world.until(lambda: fleet.status().delivered_bytes == 8)
+            world.server.faults.add(Fault("flip-crc", bucket=world.bucket, key="a"))
+            world.append("a", b"1\n")
+            await world.until(lambda: fleet.status().objects["failed"] == 1)
+            moved, requests = fleet._tally.moved_when, world.requests["fetch"]
+            row = fleet._census.find(world.ref("a"))
+            assert row is not None
+            fleet._enqueue(row)
+            await world.until(lambda: world.requests["fetch"] > requests)
+            assert fleet._tally.moved_when == moved
+
+    asyncio.run(follow())
