@@ -759,7 +759,7 @@ class Fleet:
             found.append(f"group {self.group.name}: {tally.lag} bytes behind, nothing delivered for {stalled:.0f} s")
         if unsafe := self._marks.unsafe:
             why = next(iter(unsafe.values()))
-            found.append(f"group {self.group.name}: no mark is kept of {len(unsafe)} objects: {why}")
+            found.append(f"group {self.group.name}: no mark is kept of {len(unsafe):,} of its objects: {why}")
         if self._marks.error is not None and self._marks.uncommitted > stuck:
             found.append(f"group {self.group.name}: {self._marks.error}")
         return found

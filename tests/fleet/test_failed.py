@@ -99,11 +99,13 @@ def test_how_long_it_was_tried_is_counted_over_all_processes(world: World, monke
         world.server.faults.add(Fault("drop-header", key=first, bucket=world.bucket))
         closed = (real() // 3600 + 1) * 3600 + 1800.0
         async with world.follow(world.group("%Y/%m/%d/%H/*", look_back=1800.0)) as fleet:
-            await world.until(lambda: fleet.status().objects["failed"] == 1)
+            await world.until(lambda: fleet.status().objects["failed"] == 1 and world.observer.listings)
         for days, expected in ((1, 1), (20, 20), (40, 29)):
             shift = days * day
             async with world.follow(world.group("%Y/%m/%d/%H/*", look_back=1800.0)) as fleet:
+                listed = world.observer.listings
                 await world.until(lambda fleet=fleet: fleet.status().objects["failed"] == 1 and fleet._leaving)
+                await world.until(lambda listed=listed: world.observer.listings > listed)
                 ((_, left),) = fleet._leaving.items()
                 age = time.monotonic() - left
                 assert age == pytest.approx(expected * day + (real() - closed if days < 40 else 0.0), abs=30.0)
