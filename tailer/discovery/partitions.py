@@ -81,8 +81,8 @@ class Partitions:
             if moment not in self._open:
                 self._open[moment] = self._scope(moment)
             moment = self._floor_of(moment - timedelta(seconds=1))
-        self._last = now
         self._open_once_more(oldest, now)
+        self._last = now
         ahead = _EPOCH + timedelta(seconds=now + _AHEAD)
         # Names come again where a pattern has no year, say: the newest is the one that stays open longest.
         newest = {self._open[moment].name: moment for moment in sorted(self._open) if moment <= ahead}
