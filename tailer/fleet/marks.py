@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 
 from tailer.checkpoints import CommitQueue
 from tailer.core.schedule import back_off
-from tailer.errors import CheckpointError, TailerError
+from tailer.errors import CheckpointError, SinkError, TailerError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from tailer.checkpoints import Checkpoints
     from tailer.core.position import Mark, ObjectRef
-    from tailer.errors import SinkError
     from tailer.status import Observer, Stage
 
 COMMIT_SECONDS = 1.0
@@ -156,7 +155,7 @@ class Marks:
         self.committed_at = time.time()
 
     def _withhold(self, marks: dict[ObjectRef, Mark], unsafe: Mapping[ObjectRef, SinkError]) -> None:
-        for ref in [ref for ref in unsafe if ref in marks]:
+        for ref in unsafe.keys() & marks.keys():
             self._withheld[ref] = marks[ref]
             if ref not in self.unsafe:
                 self.unsafe[ref] = error = unsafe[ref]
